@@ -1,0 +1,27 @@
+"""Recurrent Q-learning (DRQN) for Stable-Baselines3 and RL Baselines3 Zoo."""
+
+from drqn_sb3.envs.quiet import import_quietly
+
+# SB3 imports gym where it is installed, as it is here for slimevolleygym's sake, and gym prints an obituary
+import_quietly("gym")
+
+from drqn_sb3.buffers import SequenceReplayBuffer
+from drqn_sb3.drqn import DRQN
+from drqn_sb3.envs import register_envs
+from drqn_sb3.policies import CnnLstmPolicy, MlpLstmPolicy, MultiInputLstmPolicy
+from drqn_sb3.wrappers import FlickerObservation
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DRQN",
+    "CnnLstmPolicy",
+    "FlickerObservation",
+    "MlpLstmPolicy",
+    "MultiInputLstmPolicy",
+    "SequenceReplayBuffer",
+    "__version__",
+    "register_envs",
+]
+
+register_envs()
