@@ -1,0 +1,73 @@
+"""
+Environments: SlimeVolley under Gymnasium, and a task that only memory solves.
+
+Importing this package imports neither gym nor slimevolleygym nor OpenCV; what it names is loaded when first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+
+if TYPE_CHECKING:
+    from drqn_sb3.envs.quiet import import_quietly
+    from drqn_sb3.envs.recall import RecallEnv
+    from drqn_sb3.envs.slimevolley import SlimeVolleyEnv
+    from drqn_sb3.envs.wrappers import DiscreteActions, SkipUnseenFrames, SlimeVolleyAtariWrapper
+
+__all__ = [
+    "DiscreteActions",
+    "RecallEnv",
+    "SkipUnseenFrames",
+    "SlimeVolleyAtariWrapper",
+    "SlimeVolleyEnv",
+    "import_quietly",
+    "register_envs",
+]
+
+_MODULES = {
+    "DiscreteActions": "wrappers",
+    "RecallEnv": "recall",
+    "SkipUnseenFrames": "wrappers",
+    "SlimeVolleyAtariWrapper": "wrappers",
+    "SlimeVolleyEnv": "slimevolley",
+    "import_quietly": "quiet",
+}
+
+_SLIMEVOLLEY = "drqn_sb3.envs.slimevolley:SlimeVolleyEnv"
+_PIXELS = {"from_pixels": True}
+_ATARI = {"from_pixels": True, "discrete_actions": True}
+_SURVIVAL = {"from_pixels": True, "discrete_actions": True, "survival_bonus": True}
+
+# id -> entry point, keyword arguments
+_ENVS: dict[str, tuple[str, dict[str, Any]]] = {
+    "SlimeVolley-v0": (_SLIMEVOLLEY, {}),
+    "SlimeVolleyPixel-v0": (_SLIMEVOLLEY, _PIXELS),
+    "SlimeVolleyNoFrameskip-v0": (_SLIMEVOLLEY, _ATARI),
+    "SlimeVolleySurvivalNoFrameskip-v0": (_SLIMEVOLLEY, _SURVIVAL),
+    "Recall-v0": ("drqn_sb3.envs.recall:RecallEnv", {}),
+}
+
+
+def register_envs() -> None:
+    """
+    Make the environments known to Gymnasium, under the ids that slimevolleygym gave them and ``Recall-v0``.
+
+    Cheap, and safe to call again: an id that is registered already is left alone.
+    """
+    for env_id, (entry_point, kwargs) in _ENVS.items():
+        if env_id not in gym.registry:
+            gym.register(id=env_id, entry_point=entry_point, kwargs=kwargs)
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -1,0 +1,194 @@
+"""
+How fast SlimeVolley's pixels come, beside slimevolleygym's own.
+
+Two measurements, each of both, in turns: frames per second of the bare environment, and agent steps per second under
+Atari's preprocessing with frame skip 4. Run with ``python -m eval.render_speed``.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.atari_wrappers import AtariWrapper
+
+from drqn_sb3.envs import SlimeVolleyAtariWrapper, SlimeVolleyEnv, import_quietly
+
+FRAME_SKIP = 4
+
+
+class OriginalEnv(gym.Env[np.ndarray, Any]):
+    """
+    slimevolleygym's environment, as it is, with Gymnasium's interface and nothing else.
+
+    Making one switches slimevolleygym's module globals to pixels, as making any of its pixel environments does.
+
+    :param original: one of slimevolleygym's environments, its class
+    """
+
+    def __init__(self, original: type) -> None:
+        self.original = original()
+        self.observation_space = spaces.Box(0, 255, shape=(84, 168, 3), dtype=np.uint8)
+        space = self.original.action_space
+        self.action_space = spaces.Discrete(6) if hasattr(space, "n") and space.shape == () else spaces.MultiBinary(3)
+
+    @property
+    def ale(self) -> Any:
+        """What knows the lives."""
+        return self.original.ale
+
+    def get_action_meanings(self) -> list[str]:
+        """
+        Names of the actions, in slimevolleygym's order.
+
+        :return: the names
+        """
+        return list(self.original.get_action_meanings())
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        """
+        Start a match; the opponent's memory is emptied, which slimevolleygym leaves out.
+
+        :param seed: for slimevolleygym's ``seed()``
+        :param options: ignored
+        :return: observation and an empty ``info``
+        """
+        super().reset(seed=seed)
+        if seed is not None:
+            self.original.seed(seed)
+        self.original.policy.reset()
+        return self.original.reset(), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """
+        Play one frame.
+
+        :param action: handed on
+        :return: as slimevolleygym returns it: every end counts as terminated
+        """
+        observation, reward, done, info = self.original.step(action)
+        return observation, float(reward), done, False, info
+
+
+def _play(env: gym.Env, n_steps: int, seed: int) -> float:
+    """
+    Steps per second over matches of random actions.
+
+    :param env: the environment, which acts with ``Discrete(6)``
+    :param n_steps: how many steps are timed
+    :param seed: of environment and actions
+    :return: steps per second, resets included
+    """
+    actions = np.random.default_rng(seed).integers(6, size=n_steps)
+    env.reset(seed=seed)
+    start = time.perf_counter()
+    for action in actions:
+        _, _, terminated, truncated, _ = env.step(action)
+        if terminated or truncated:
+            env.reset()
+    return n_steps / (time.perf_counter() - start)
+
+
+def _makers() -> dict[str, dict[str, Callable[[], gym.Env]]]:
+    """What is measured, and for whom: measurement -> implementation -> how to make the environment."""
+    original = import_quietly("slimevolleygym.slimevolley").SlimeVolleyAtariEnv
+
+    def make_ours() -> SlimeVolleyEnv:
+        return SlimeVolleyEnv(from_pixels=True, discrete_actions=True)
+
+    return {
+        "frames/s": {"original": lambda: OriginalEnv(original), "ours": make_ours},
+        f"agent steps/s (frame skip {FRAME_SKIP})": {
+            "original": lambda: AtariWrapper(OriginalEnv(original), frame_skip=FRAME_SKIP),
+            "ours": lambda: SlimeVolleyAtariWrapper(make_ours(), frame_skip=FRAME_SKIP),
+        },
+    }
+
+
+def measure(n_frames: int, n_rounds: int, seed: int) -> dict[str, dict[str, list[float]]]:
+    """
+    Measure the original and ours in turns, so that whatever else the machine does hits both.
+
+    :param n_frames: frames that the game advances per measurement
+    :param n_rounds: measurements of each
+    :param seed: of the first round; the following rounds count up from it
+    :return: measurement -> "original" and "ours" -> one rate per round
+    """
+    makers = _makers()
+    rates: dict[str, dict[str, list[float]]] = {what: {who: [] for who in whos} for what, whos in makers.items()}
+    envs = {what: {who: make() for who, make in whos.items()} for what, whos in makers.items()}
+    n_steps = {what: n_frames if what == "frames/s" else max(n_frames // FRAME_SKIP, 1) for what in makers}
+    n_done, n_total = 0, 4 * n_rounds
+    for i in range(n_rounds):
+        for what, whos in envs.items():
+            for who, env in whos.items():
+                print(f"\r{n_done}/{n_total} round {i + 1}: {who}, {what}".ljust(78), end="", file=sys.stderr)
+                rates[what][who].append(_play(env, n_steps[what], seed + i))
+                n_done += 1
+    print("\r" + " " * 78 + "\r", end="", file=sys.stderr, flush=True)
+    return rates
+
+
+def table(rates: dict[str, dict[str, list[float]]]) -> str:
+    """
+    Lay out what ``measure`` returned.
+
+    :param rates: measurement -> "original" and "ours" -> rates
+    :return: medians, their ratio, and the range of the rounds' ratios, one line per measurement
+    """
+    lines = [f"{'median':34}{'original':>10}{'ours':>10}{'ratio':>8}   ratios of the rounds"]
+    for what, whos in rates.items():
+        original, ours = statistics.median(whos["original"]), statistics.median(whos["ours"])
+        ratios = [b / a for a, b in zip(whos["original"], whos["ours"], strict=True)]
+        spread = f"{min(ratios):.1f} to {max(ratios):.1f}"
+        lines.append(f"{what:34}{original:10.0f}{ours:10.0f}{ours / original:8.1f}   {spread}")
+    return "\n".join(lines)
+
+
+def cpu_name() -> str:
+    """
+    The machine's processor.
+
+    :return: its name and how many logical cores this process sees
+    """
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        models = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        name = models[0] if models else name
+    return f"{name}, {os.cpu_count()} logical cores"
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, got {value}")
+    return value
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """
+    Measure and print the table.
+
+    :param argv: command line arguments, by default the process's
+    """
+    parser = argparse.ArgumentParser(prog="python -m eval.render_speed", description=__doc__)
+    parser.add_argument("--frames", type=_positive, default=2000, help="frames per measurement (default: 2000)")
+    parser.add_argument("--rounds", type=_positive, default=5, help="measurements of each (default: 5)")
+    parser.add_argument("--seed", type=int, default=0, help="of environments and actions (default: 0)")
+    args = parser.parse_args(argv)
+    rates = measure(args.frames, args.rounds, args.seed)
+    print(f"{cpu_name()}; Python {platform.python_version()}; {args.rounds} rounds of {args.frames} frames")
+    print(table(rates))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Tests of ``drqn_sb3.envs``."""
