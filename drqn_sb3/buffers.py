@@ -4,13 +4,14 @@ Replay of sequences: storing (:mod:`drqn_sb3.slots`), drawing (:mod:`drqn_sb3.wi
 Axis order ``(time, batch, ...)``.
 """
 
-from collections.abc import Iterator
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
+from stable_baselines3.common.preprocessing import get_obs_shape
 from stable_baselines3.common.vec_env import VecNormalize
 
 from drqn_sb3.slots import SlotStorage
@@ -40,6 +41,7 @@ class SequenceReplayBuffer(ReplayBuffer):
     :param n_steps: slots after them that targets bootstrap from
     :param replay: ``"random"`` windows, or ``"sequential"`` ones, see :class:`RandomWindows`, :class:`SequentialWindows`
     :param seed: of the draws
+    :raises TypeError, ValueError: naming the argument, its bound and what was received
     """
 
     def __init__(
@@ -58,11 +60,22 @@ class SequenceReplayBuffer(ReplayBuffer):
     ) -> None:
         # Not ReplayBuffer's own constructor: it would allocate transitions
         BaseBuffer.__init__(self, buffer_size, observation_space, action_space, device, n_envs)
-        for name, value, least in (("sequence_length", sequence_length, 1), ("burn_in", burn_in, 0), ("n_steps", n_steps, 1)):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
+        self._check_integers(
+            buffer_size=(buffer_size, 1),
+            n_envs=(n_envs, 1),
+            sequence_length=(sequence_length, 1),
+            burn_in=(burn_in, 0),
+            n_steps=(n_steps, 1),
+        )
+        if not isinstance(action_space, spaces.Discrete):
+            raise ValueError(f"action_space must be Discrete, got {action_space}")
+        parts = observation_space.spaces.values() if isinstance(observation_space, spaces.Dict) else ()
+        if any(isinstance(part, spaces.Dict) for part in parts):
+            raise ValueError(f"observation_space must not nest dicts, got {observation_space}")
         if replay not in ("random", "sequential"):
             raise ValueError(f'replay must be "random" or "sequential", got {replay!r}')
+        if replay == "sequential" and burn_in > 0:
+            raise ValueError(f'burn_in must be 0 with replay="sequential", which carries the state on, got {burn_in}')
         if optimize_memory_usage:
             raise ValueError("optimize_memory_usage must be False, got True: every observation is stored once anyway")
         self.sequence_length, self.burn_in, self.n_steps = sequence_length, burn_in, n_steps
@@ -78,6 +91,14 @@ class SequenceReplayBuffer(ReplayBuffer):
         self.storage = SlotStorage(self.buffer_size, n_envs, self._observation_shapes())
         sampler_class = RandomWindows if replay == "random" else SequentialWindows
         self.sampler: RandomWindows | SequentialWindows = sampler_class(sequence_length, np.random.default_rng(seed))
+
+    @staticmethod
+    def _check_integers(**arguments: tuple[Any, int]) -> None:
+        for name, (value, least) in arguments.items():
+            if not isinstance(value, Integral) or isinstance(value, bool):
+                raise TypeError(f"{name} must be an integer, got {value!r}")
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
 
     def seed(self, seed: int | np.random.SeedSequence | None) -> None:
         """
@@ -98,17 +119,16 @@ class SequenceReplayBuffer(ReplayBuffer):
     def reset(self) -> None:
         """Forget everything stored."""
         super().reset()
-        if hasattr(self, "storage"):  # BaseBuffer's constructor comes by here
-            self.storage.clear()
-            if isinstance(self.sampler, SequentialWindows):
-                self.sampler.forget()
+        self.storage.clear()
+        if isinstance(self.sampler, SequentialWindows):
+            self.sampler.forget()
 
     # --- storing ---
 
     def add(
         self,
-        obs: Observations,  # type: ignore[override]
-        next_obs: Observations,  # type: ignore[override]
+        obs: Observations,
+        next_obs: Observations,
         action: np.ndarray,
         reward: np.ndarray,
         done: np.ndarray,
@@ -125,18 +145,21 @@ class SequenceReplayBuffer(ReplayBuffer):
         :param infos: a step that is done is truncated if its info says ``TimeLimit.truncated``, else terminated
         """
         storage, envs = self.storage, np.arange(self.n_envs)
+        # All that can fail comes before anything is stored
+        observations, next_observations = self._by_key(obs), self._by_key(next_obs)
+        actions, rewards = np.asarray(action).reshape(self.n_envs), np.asarray(reward).reshape(self.n_envs)
+        done = np.asarray(done, dtype=bool).reshape(self.n_envs)
+        timeouts = np.array([info.get("TimeLimit.truncated", False) for info in infos], dtype=bool).reshape(self.n_envs)
         begins = np.flatnonzero(~storage.is_open)
         if len(begins):
-            first = {key: value[begins] for key, value in self._by_key(obs).items()}
+            first = {key: value[begins] for key, value in observations.items()}
             storage.push(begins, first, episode_start=True, final=np.zeros(len(begins), dtype=bool))
-        done = np.asarray(done, dtype=bool)
-        timeouts = np.array([info.get("TimeLimit.truncated", False) for info in infos], dtype=bool)
         rows = storage.rows(envs, storage.newest)
-        storage.actions[rows] = np.asarray(action).reshape(self.n_envs)
-        storage.rewards[rows] = reward
+        storage.actions[rows] = actions
+        storage.rewards[rows] = rewards
         storage.terminated[rows] = done & ~timeouts
         storage.truncated[rows] = done & timeouts
-        storage.push(envs, self._by_key(next_obs), episode_start=False, final=done)
+        storage.push(envs, next_observations, episode_start=False, final=done)
 
     def add_lstm_states(self, lstm_states: RecurrentStates) -> None:
         """
@@ -193,15 +216,19 @@ class SequenceReplayBuffer(ReplayBuffer):
             mask &= np.cumsum(storage.final[rows][: self.sequence_length], axis=0) == 0
         rewards = self._normalize_reward(storage.rewards[rows], env)
         return SequenceSamples(
-            self._gather_observations(rows, env),
-            *(
-                th.as_tensor(array, device=self.device)
-                for array in (storage.actions[rows], rewards, terminated, truncated, episode_starts)
-            ),
-            window_starts=th.as_tensor(self._window_starts(indices, oldest), device=self.device),
-            mask=th.as_tensor(mask, device=self.device),
+            observations=self._gather_observations(rows, env),
+            actions=self._as_tensor(storage.actions[rows]),
+            rewards=self._as_tensor(rewards),
+            terminated=self._as_tensor(terminated),
+            truncated=self._as_tensor(truncated),
+            episode_starts=self._as_tensor(episode_starts),
+            window_starts=self._as_tensor(self._window_starts(indices, oldest)),
+            mask=self._as_tensor(mask),
             lstm_states=self._gather_lstm_states(rows[0]),
         )
+
+    def _as_tensor(self, array: np.ndarray) -> th.Tensor:
+        return th.as_tensor(array, device=self.device)
 
     def _trainable(self, indices: np.ndarray, newest: np.ndarray, acted: np.ndarray, done: np.ndarray) -> np.ndarray:
         """Which training slots count: an action was taken there, and what followed is known for ``n_steps`` or to the end."""
@@ -233,21 +260,14 @@ class SequenceReplayBuffer(ReplayBuffer):
         if not self.storage.lstm_states:
             return None
         # (batch, n_layers, hidden_size) -> (n_layers, batch, hidden_size)
-        return tuple(
-            th.as_tensor(stored[rows], device=self.device).float().transpose(0, 1) for stored in self.storage.lstm_states
-        )
+        return tuple(self._as_tensor(stored[rows]).float().transpose(0, 1) for stored in self.storage.lstm_states)
 
     # --- plain observations and dicts of them, alike ---
 
     def _observation_shapes(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-        def parts() -> Iterator[tuple[str, tuple[int, ...], spaces.Space]]:
-            if isinstance(self.observation_space, spaces.Dict):
-                for key, space in self.observation_space.spaces.items():
-                    yield key, self.obs_shape[key], space  # type: ignore[call-overload]
-            else:
-                yield "", self.obs_shape, self.observation_space  # type: ignore[misc]
-
-        return {key: (shape, np.dtype(space.dtype)) for key, shape, space in parts()}
+        space = self.observation_space
+        parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
+        return {key: (get_obs_shape(part), np.dtype(part.dtype)) for key, part in parts.items()}  # type: ignore[misc]
 
     def _by_key(self, observations: Observations, reshape: bool = True) -> dict[str, np.ndarray]:
         by_key = observations if isinstance(observations, dict) else {"": observations}

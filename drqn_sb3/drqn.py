@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+import pickle
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -13,12 +14,14 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import load_from_pkl
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, PyTorchObs, Schedule
 from stable_baselines3.common.utils import LinearSchedule, obs_as_tensor
+from stable_baselines3.common.vec_env import VecEnv
 
-from drqn_sb3.arguments import check_arguments, check_env
+from drqn_sb3.arguments import check_arguments, check_env, check_normalization, check_policy, check_replay_buffer
 from drqn_sb3.buffers import SequenceReplayBuffer
 from drqn_sb3.losses import masked_huber_loss, masked_mean, n_step_targets
 from drqn_sb3.policies import CnnLstmPolicy, DRQNPolicy, MlpLstmPolicy, MultiInputLstmPolicy, RecurrentQNetwork
 from drqn_sb3.type_aliases import RecurrentStates, SequenceSamples
+from drqn_sb3.windows import SequentialWindows
 
 SelfDRQN = TypeVar("SelfDRQN", bound="DRQN")
 
@@ -60,7 +63,7 @@ class DRQN(DQN):
     policy: DRQNPolicy
     q_net: RecurrentQNetwork  # type: ignore[assignment]
     q_net_target: RecurrentQNetwork  # type: ignore[assignment]
-    replay_buffer: SequenceReplayBuffer | None  # type: ignore[assignment]
+    replay_buffer: SequenceReplayBuffer | None
 
     def __init__(
         self,
@@ -99,8 +102,8 @@ class DRQN(DQN):
         exploration_steps: int | None = None,
     ) -> None:
         super().__init__(
-            policy,
-            check_env(policy, env, verbose),
+            check_policy(policy, self.policy_aliases),
+            check_env(env, verbose),
             learning_rate,
             buffer_size,
             learning_starts,
@@ -138,10 +141,15 @@ class DRQN(DQN):
 
     # --- setting up ---
 
+    @staticmethod
+    def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        return check_normalization(DQN._wrap_env(env, verbose, monitor_wrapper))
+
     def _setup_model(self) -> None:
         check_arguments(self)
         # What acting and sequential replay carry along; zeros when None
         self._lstm_states: RecurrentStates | None = None
+        self._acted_on_states: RecurrentStates | None = None
         self._carried_states: tuple[RecurrentStates, RecurrentStates] | None = None
         self._train_sums: dict[str, th.Tensor] = {}
         self._n_summed = 0
@@ -156,7 +164,8 @@ class DRQN(DQN):
         self.n_steps = 1  # else SB3 warns that a buffer of one's own must see to its n-step returns: this one does
         super()._setup_model()
         self.replay_buffer_kwargs, self.n_steps = own_kwargs, n_steps
-        self.set_random_seed(self.seed)
+        assert self.replay_buffer is not None
+        self.replay_buffer.seed(self._replay_seed)
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """
@@ -165,10 +174,10 @@ class DRQN(DQN):
         :param seed: the seed; ``None`` leaves the global generators alone
         """
         super().set_random_seed(seed)
-        exploration_seed, replay_seed = np.random.SeedSequence(seed).spawn(2)
+        exploration_seed, self._replay_seed = np.random.SeedSequence(seed).spawn(2)
         self._exploration_rng = np.random.default_rng(exploration_seed)
         if self.replay_buffer is not None:
-            self.replay_buffer.seed(replay_seed)
+            self.replay_buffer.seed(self._replay_seed)
 
     def _setup_learn(
         self,
@@ -179,6 +188,9 @@ class DRQN(DQN):
         progress_bar: bool = False,
     ) -> Any:
         assert self.replay_buffer is not None
+        if self._acted_on_states is not None:
+            # Learning was stopped before its last step was stored: what follows would not be what followed
+            self._last_obs, self._acted_on_states = None, None
         if reset_num_timesteps or self._last_obs is None:
             # The environments are about to be reset
             self.replay_buffer.end_open_episodes()
@@ -239,11 +251,12 @@ class DRQN(DQN):
         dones: np.ndarray,
         infos: list[dict[str, Any]],
     ) -> None:
-        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)  # type: ignore[arg-type]
+        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
         if self.initial_state == "stored":
-            assert isinstance(replay_buffer, SequenceReplayBuffer)
+            assert isinstance(replay_buffer, SequenceReplayBuffer) and self._acted_on_states is not None
             replay_buffer.add_lstm_states(self._acted_on_states)
-        self._last_episode_starts = dones  # type: ignore[assignment]
+        self._acted_on_states = None
+        self._last_episode_starts = dones
 
     def _on_step(self) -> None:
         super()._on_step()
@@ -362,29 +375,24 @@ class DRQN(DQN):
         :param path: where it is
         :param truncate_last_traj: whether the running episodes are over (as they are when the environments will be reset)
         :raises TypeError: if it holds something else
-        :raises ValueError: if it was made for another number or kind of environments, or for other windows
+        :raises ValueError: if it is damaged, or was made for other environments, windows or states than the model's
         """
-        loaded = load_from_pkl(path, self.verbose)
-        if not isinstance(loaded, SequenceReplayBuffer):
-            raise TypeError(f"expected a SequenceReplayBuffer in {path}, got {type(loaded).__name__}")
-        for name, expected in (
-            ("n_envs", self.n_envs),
-            ("observation_space", self.observation_space),
-            ("action_space", self.action_space),
-            ("sequence_length", self.sequence_length),
-            ("burn_in", self.burn_in),
-            ("n_steps", self.n_steps),
-        ):
-            if getattr(loaded, name) != expected:
-                raise ValueError(f"the replay buffer in {path} has {name}={getattr(loaded, name)}, the model needs {expected}")
+        try:
+            loaded = load_from_pkl(path, self.verbose)
+        except (pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError) as error:
+            raise ValueError(f"{path} holds no replay buffer, or is damaged: {error}") from error
+        check_replay_buffer(self, loaded, path)
         loaded.device = self.device
         if truncate_last_traj:
             loaded.end_open_episodes()
+        if isinstance(loaded.sampler, SequentialWindows):
+            loaded.sampler.forget()  # the states that its rows would go on from are not saved
         self.replay_buffer = loaded
         self._carried_states = None
 
     def _excluded_save_params(self) -> list[str]:
-        carried = ["_lstm_states", "_acted_on_states", "_carried_states", "_train_sums", "_n_summed", "_exploration_rng"]
+        carried = ["_lstm_states", "_acted_on_states", "_carried_states", "_train_sums", "_n_summed"]
+        carried += ["_exploration_rng", "_replay_seed"]
         return [*super()._excluded_save_params(), *carried]
 
     def learn(

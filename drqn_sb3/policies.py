@@ -5,6 +5,7 @@ Features of each observation -> encoder layers -> recurrent cell -> head layers 
 Axis order ``(time, batch, ...)``; recurrent states are tuples of ``(n_layers, batch, hidden_size)``.
 """
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -41,8 +42,11 @@ class NatureConvolutions(BaseFeaturesExtractor):
 
     def __init__(self, observation_space: spaces.Box) -> None:
         shape = observation_space.shape
-        if len(shape) != 3 or min(shape[1:]) < 36:
-            raise ValueError(f"the convolutions need an image (channels, height, width) of 36x36 or more, got shape {shape}")
+        if shape is None or len(shape) != 3 or min(shape[1:]) < 36:
+            raise ValueError(
+                "CnnLstmPolicy needs image observations, (channels, height, width) of 36x36 or more, got "
+                f"{type(observation_space).__name__} of shape {shape}"
+            )
         height, width = (((size - 8) // 4 + 1 - 4) // 2 + 1 - 2 for size in shape[1:])
         super().__init__(observation_space, features_dim=64 * height * width)
         self.convolutions = nn.Sequential(
@@ -235,8 +239,9 @@ class DRQNPolicy(DQNPolicy):
         dueling: bool = False,
     ) -> None:
         encoder, head = _parse_net_arch(net_arch, list(self.default_encoder))
-        _check_cell(recurrent_cell, hidden_size, n_recurrent_layers)
-        self.recurrent_args = {
+        _check_cell(recurrent_cell, hidden_size, n_recurrent_layers, dueling)
+        _check_extractor(features_extractor_class, observation_space)
+        self.recurrent_args: dict[str, Any] = {
             "recurrent_cell": recurrent_cell,
             "hidden_size": hidden_size,
             "n_recurrent_layers": n_recurrent_layers,
@@ -282,9 +287,13 @@ class DRQNPolicy(DQNPolicy):
         :return: the actions, and the states to pass to the next call
         """
         self.set_training_mode(False)
+        if isinstance(observation, tuple):
+            raise TypeError(
+                "observation must be an array or a dict, got a tuple: reset() of a Gymnasium env gives (obs, info)"
+            )
         obs_tensor, is_vectorized = self.obs_to_tensor(observation)
         n_envs = len(next(iter(obs_tensor.values())) if isinstance(obs_tensor, dict) else obs_tensor)
-        starts = np.zeros(n_envs, dtype=bool) if episode_start is None else np.asarray(episode_start, dtype=bool)
+        starts = np.zeros(n_envs, dtype=bool) if episode_start is None else np.atleast_1d(episode_start).astype(bool)
         if starts.shape != (n_envs,):
             raise ValueError(f"episode_start must have shape ({n_envs},), one per environment, got {starts.shape}")
         with th.no_grad():
@@ -296,7 +305,7 @@ class DRQNPolicy(DQNPolicy):
     def _states_to_tensors(self, state: tuple[np.ndarray, ...], n_envs: int) -> RecurrentStates:
         cell = self.q_net.cell
         expected = (cell.n_layers, n_envs, cell.hidden_size)
-        shapes = [np.shape(array) for array in state]
+        shapes = [np.shape(array) for array in state] if isinstance(state, tuple | list) else [np.shape(state)]
         if len(shapes) != cell.n_states or any(shape != expected for shape in shapes):
             raise ValueError(
                 f"state must be a tuple of {cell.n_states} arrays of shape (n_layers, n_envs, hidden_size) = {expected}, "
@@ -328,7 +337,7 @@ class CnnLstmPolicy(DRQNPolicy):
         activation_fn: type[nn.Module] = nn.ReLU,
         features_extractor_class: type[BaseFeaturesExtractor] = NatureConvolutions,
         features_extractor_kwargs: dict[str, Any] | None = None,
-        *args: Any,
+        *,
         hidden_size: int = 512,
         **kwargs: Any,
     ) -> None:
@@ -340,7 +349,6 @@ class CnnLstmPolicy(DRQNPolicy):
             activation_fn,
             features_extractor_class,
             features_extractor_kwargs,
-            *args,
             hidden_size=hidden_size,
             **kwargs,
         )
@@ -357,7 +365,6 @@ class MultiInputLstmPolicy(DRQNPolicy):
         net_arch: NetArch = None,
         activation_fn: type[nn.Module] = nn.ReLU,
         features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
-        *args: Any,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -367,7 +374,6 @@ class MultiInputLstmPolicy(DRQNPolicy):
             net_arch,
             activation_fn,
             features_extractor_class,
-            *args,
             **kwargs,
         )
 
@@ -378,24 +384,36 @@ MlpLstmPolicy = DRQNPolicy
 def _parse_net_arch(net_arch: NetArch, default_encoder: list[int]) -> tuple[list[int], list[int]]:
     """Sizes of the layers before and after the recurrent cell."""
     if net_arch is None:
-        encoder, head = default_encoder, []
-    elif isinstance(net_arch, dict):
-        unknown = set(net_arch) - {"encoder", "head"}
-        if unknown:
-            raise ValueError(f'net_arch may have the keys "encoder" and "head", got {sorted(unknown)}')
-        encoder, head = net_arch.get("encoder", []), net_arch.get("head", [])
-    else:
-        encoder, head = [], list(net_arch)
-    for size in [*encoder, *head]:
-        if not isinstance(size, int) or size < 1:
-            raise ValueError(f"net_arch must give layer sizes of at least 1, got {size!r}")
-    return list(encoder), list(head)
+        return default_encoder, []
+    parts = net_arch if isinstance(net_arch, dict) else {"head": net_arch}
+    unknown = set(parts) - {"encoder", "head"}
+    if unknown:
+        raise ValueError(f'net_arch may have the keys "encoder" and "head", got {sorted(unknown)}')
+    for sizes in parts.values():
+        if not isinstance(sizes, list | tuple) or not all(_is_positive_integer(size) for size in sizes):
+            raise ValueError(f"net_arch must give lists of layer sizes of at least 1, got {sizes!r}")
+    return list(parts.get("encoder", [])), list(parts.get("head", []))
 
 
-def _check_cell(recurrent_cell: str | type[RecurrentCell], hidden_size: int, n_recurrent_layers: int) -> None:
+def _check_cell(recurrent_cell: Any, hidden_size: Any, n_recurrent_layers: Any, dueling: Any) -> None:
     is_class = isinstance(recurrent_cell, type) and issubclass(recurrent_cell, RecurrentCell)
-    if not is_class and recurrent_cell not in CELLS:
+    if not is_class and not (isinstance(recurrent_cell, str) and recurrent_cell in CELLS):
         raise ValueError(f"recurrent_cell must be one of {sorted(CELLS)} or a RecurrentCell class, got {recurrent_cell!r}")
     for name, value in (("hidden_size", hidden_size), ("n_recurrent_layers", n_recurrent_layers)):
-        if not isinstance(value, int) or value < 1:
+        if not _is_positive_integer(value):
             raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+    if not isinstance(dueling, bool):
+        raise TypeError(f"dueling must be True or False, got {dueling!r}")
+
+
+def _is_positive_integer(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
+
+
+def _check_extractor(features_extractor_class: type[BaseFeaturesExtractor], observation_space: spaces.Space) -> None:
+    """SB3's own extractors take any space and stumble later."""
+    is_dict = isinstance(observation_space, spaces.Dict)
+    if is_dict and features_extractor_class is FlattenExtractor:
+        raise ValueError(f"dict observations need MultiInputLstmPolicy, MlpLstmPolicy got {observation_space}")
+    if not is_dict and features_extractor_class is CombinedExtractor:
+        raise ValueError(f"MultiInputLstmPolicy needs dict observations, got {observation_space}")

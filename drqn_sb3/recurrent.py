@@ -6,7 +6,7 @@ loop over time whose input projection is done for all steps at once. That makes 
 middle of a window, where an episode starts.
 """
 
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch as th
 from torch import nn
@@ -37,6 +37,15 @@ class RecurrentCell(nn.Module):
         sizes = [input_size] + [hidden_size] * (n_layers - 1)
         self.layers = nn.ModuleList(self.cell_class(size, hidden_size) for size in sizes)  # type: ignore[call-arg]
 
+    def weights(self, layer: int) -> nn.RNNCellBase:
+        """
+        Where a layer's weights are.
+
+        :param layer: which layer
+        :return: PyTorch's cell, with ``weight_ih``, ``bias_ih``, ``weight_hh`` and ``bias_hh``
+        """
+        return cast(nn.RNNCellBase, self.layers[layer])
+
     def project(self, layer: int, inputs: th.Tensor) -> th.Tensor:
         """
         The part of a layer that does not depend on its state, for any number of steps at once.
@@ -45,7 +54,7 @@ class RecurrentCell(nn.Module):
         :param inputs: ``(..., features)``
         :return: ``(..., gates * hidden_size)``
         """
-        weights = self.layers[layer]
+        weights = self.weights(layer)
         return F.linear(inputs, weights.weight_ih, weights.bias_ih)
 
     def step(self, layer: int, projected: th.Tensor, states: RecurrentStates) -> RecurrentStates:
@@ -69,7 +78,7 @@ class LSTM(RecurrentCell):
     def step(self, layer: int, projected: th.Tensor, states: RecurrentStates) -> RecurrentStates:
         """See :meth:`RecurrentCell.step`."""
         hidden, memory = states
-        weights = self.layers[layer]
+        weights = self.weights(layer)
         gates = projected + F.linear(hidden, weights.weight_hh, weights.bias_hh)
         input_gate, forget_gate, candidate, output_gate = gates.chunk(4, dim=-1)
         memory = th.sigmoid(forget_gate) * memory + th.sigmoid(input_gate) * th.tanh(candidate)
@@ -85,7 +94,7 @@ class GRU(RecurrentCell):
     def step(self, layer: int, projected: th.Tensor, states: RecurrentStates) -> RecurrentStates:
         """See :meth:`RecurrentCell.step`."""
         (hidden,) = states
-        weights = self.layers[layer]
+        weights = self.weights(layer)
         reset_x, update_x, candidate_x = projected.chunk(3, dim=-1)
         reset_h, update_h, candidate_h = F.linear(hidden, weights.weight_hh, weights.bias_hh).chunk(3, dim=-1)
         update = th.sigmoid(update_x + update_h)

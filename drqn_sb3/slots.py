@@ -58,7 +58,7 @@ class SlotStorage:
         """Logical index of each environment's newest slot, ``(n_envs,)``; -1 where there is none."""
         return self.n_written - 1
 
-    def rows(self, envs: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    def rows(self, envs: np.ndarray | int, indices: np.ndarray) -> np.ndarray:
         """
         Where slots lie.
 

@@ -45,6 +45,7 @@ class RandomWindows:
         :param storage: where the slots are
         :param batch_size: how many
         :return: the windows
+        :raises ValueError: if nothing is stored yet
         """
         first = storage.oldest - (self.sequence_length - 1)
         # The newest slot has no action yet, or is final
@@ -78,6 +79,7 @@ class SequentialWindows:
         """Draw new episodes next time."""
         self.envs = np.zeros(0, dtype=np.int64)
         self.indices = np.zeros(0, dtype=np.int64)
+        self.is_last = np.zeros(0, dtype=bool)
 
     def draw(self, storage: SlotStorage, batch_size: int) -> Windows:
         """
@@ -86,38 +88,43 @@ class SequentialWindows:
         :param storage: where the slots are
         :param batch_size: how many rows; a change starts all anew
         :return: the windows
+        :raises ValueError: if nothing is stored yet
         """
         if len(self.envs) != batch_size:
             envs, indices = np.zeros(batch_size, dtype=np.int64), np.zeros(batch_size, dtype=np.int64)
             is_over = np.ones(batch_size, dtype=bool)
         else:
             envs, indices = self.envs.copy(), self.indices + self.sequence_length
-            is_over = np.array([self._is_over(storage, *row) for row in zip(envs, indices, strict=True)])
+            is_over = self.is_last | (indices < storage.oldest[envs]) | (indices >= storage.newest[envs])
         if is_over.any():
             episode_envs, episode_starts = self._episodes(storage)
             drawn = self.rng.integers(len(episode_envs), size=int(is_over.sum()))
             envs[is_over], indices[is_over] = episode_envs[drawn], episode_starts[drawn]
-        self.envs, self.indices = envs, indices
+        self.envs, self.indices, self.is_last = envs, indices, self._are_last(storage, envs, indices)
         return Windows(envs, indices, carries_state=~is_over)
 
-    def _is_over(self, storage: SlotStorage, env: int, index: int) -> bool:
-        """Whether nothing is left of the episode at ``index``, or what lay before is overwritten."""
-        before = index - self.sequence_length
-        if before < storage.oldest[env] or index >= storage.newest[env]:
-            return True
-        passed = storage.rows(env, np.arange(before, index))
-        return bool(storage.final[passed].any())
+    def _are_last(self, storage: SlotStorage, envs: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        """
+        Which windows are the last of their row, ``(batch,)``: nothing is left of the episode after them, or they overhang
+        the newest slot, so that the state behind them has not seen what will be stored there.
+        """
+        # (sequence_length + 1, 1) + (batch,) -> (sequence_length + 1, batch)
+        slots = indices + np.arange(self.sequence_length + 1)[:, None]
+        return (slots[-1] > storage.newest[envs]) | storage.final[storage.rows(envs, slots)].any(axis=0)
 
     def _episodes(self, storage: SlotStorage) -> tuple[np.ndarray, np.ndarray]:
         """Environment and logical index of every episode's first stored slot."""
         envs, starts = [], []
         for env, (oldest, newest) in enumerate(zip(storage.oldest, storage.newest, strict=True)):
+            if newest <= oldest:
+                continue
             # The newest slot starts nothing: no action was taken there
             indices = np.arange(oldest, newest)
-            begins = storage.episode_starts[storage.rows(np.full(len(indices), env), indices)]
-            begins[:1] = ~storage.final[storage.rows(np.full(1, env), indices[:1])] if len(indices) else False
+            rows = storage.rows(env, indices)
+            begins = storage.episode_starts[rows]
+            begins[0] = not storage.final[rows[0]]
             starts.append(indices[begins])
             envs.append(np.full(len(starts[-1]), env))
-        if sum(map(len, starts)) == 0:
+        if not starts:
             raise ValueError("cannot sample from a replay buffer that holds no transition yet")
         return np.concatenate(envs), np.concatenate(starts)

@@ -1,0 +1,65 @@
+# Everything runs in a virtual environment of its own, built from pinned versions. Needed: Python 3.10 or newer, and make.
+#   make PYTHON=python3.12        another interpreter
+#   make VENV=/path/to/venv       another place for the environment
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+CODE := drqn_sb3 eval tests
+TORCH := $(shell sed -n 's/^\(torch==[^ ;]*\).*/\1/p' constraints.txt)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test test-slow commit-checks format lint type constraints clean
+
+help: ## show this help
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(READY) ## build the virtual environment (every target below does so when it needs one)
+
+demo: $(READY) ## train a DRQN on SlimeVolley for a few minutes, evaluate it, draw what it sees (DEMO_ARGS=...)
+	$(BIN)/python -m eval.demo $(DEMO_ARGS)
+
+# One thread per worker: pytest runs two of them.
+test: $(READY) ## run the test suite without the learning tests (PYTEST_ARGS=...)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-slow: $(READY) ## run the learning tests, which take long
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+commit-checks: $(READY) ## lint, check the format and the types, change nothing
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy
+
+format: $(READY) ## sort the imports and format the code
+	$(BIN)/ruff check --select I --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+lint: $(READY) ## check the code with ruff
+	$(BIN)/ruff check $(CODE)
+
+type: $(READY) ## check the types with mypy
+	$(BIN)/mypy
+
+# Keeps the pins it finds as far as pyproject.toml allows (UV_ARGS=--upgrade: looks for newer ones). What only the CUDA
+# builds of torch need is left out: torch names its own exact versions.
+constraints: ## solve the pinned versions anew, for every Python and platform at once
+	test -x $(VENV)-uv/bin/uv || { $(PYTHON) -m venv $(VENV)-uv && $(VENV)-uv/bin/pip install uv; }
+	$(VENV)-uv/bin/uv pip compile --quiet --universal --python-version 3.10 --extra dev --no-header --no-annotate \
+		$(UV_ARGS) pyproject.toml --output-file constraints.txt
+	{ echo "# What the tests ran with. Written by 'make constraints'."; \
+		grep -vE "^(#|nvidia-|cuda-|triton|[a-z0-9-]+==[^ ]+ ;.*== 'emscripten')" constraints.txt; } > constraints.tmp
+	mv constraints.tmp constraints.txt
+
+clean: ## remove the environments, the caches and the demo's results
+	rm -rf $(VENV) $(VENV)-uv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist demo
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch comes first and by itself, so that pip takes the build that its own settings prefer (a CPU-only one, say).
+# The start-up hook is copied into the environment: it has to be installed again when it changes.
+$(READY): pyproject.toml constraints.txt drqn_sb3/_zoo_hook.py drqn_sb3/drqn_sb3_zoo.pth
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed" if sys.version_info < (3, 10) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	@touch $@

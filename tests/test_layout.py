@@ -1,0 +1,216 @@
+"""Which module may import which, and what may lie where. Imports are read from the source, so nothing is run."""
+
+import ast
+import fnmatch
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("drqn_sb3", "eval", "tests")
+TOP_LEVEL = {
+    *PACKAGES,
+    *("hyperparams", "pyproject.toml", "constraints.txt", "Makefile", "README.md", "CHANGELOG.md", "LICENSE"),
+    *(".ci", ".git", ".github", ".gitignore", ".pre-commit-config.yaml"),
+}
+
+# The modules of drqn_sb3 and, for each, those that it may import: what lies upstream of it. The empty string is the
+# package itself.
+LEARNING = {"type_aliases", "recurrent", "losses", "slots", "windows", "buffers", "policies", "arguments", "drqn"}
+UPSTREAM: dict[str, set[str]] = {
+    "type_aliases": set(),
+    "recurrent": {"type_aliases"},
+    "losses": {"type_aliases"},
+    "slots": {"type_aliases"},
+    "windows": {"type_aliases", "slots"},
+    "buffers": {"type_aliases", "recurrent", "losses", "slots", "windows"},
+    "policies": {"type_aliases", "recurrent", "losses"},
+    "arguments": LEARNING - {"arguments", "drqn"},
+    "drqn": LEARNING - {"drqn"},
+    "wrappers": set(),
+    "envs": set(),
+    "": LEARNING | {"wrappers", "envs"},
+    "zoo": LEARNING | {"wrappers", "envs", ""},
+    "_zoo_hook": {"", "zoo"},
+}
+ZOO = {"rl_zoo3", "optuna"}
+HEAVY = {"torch", "stable_baselines3", "sb3_contrib", "drqn_sb3", *ZOO}
+
+
+def imports(module: str, source: str, is_package: bool = False) -> Iterator[str]:
+    """Yield the absolute dotted name of everything that ``source`` imports, be it inside a function.
+
+    ``from a import b`` yields ``a.b``, be that a module or a name in one. Left out is what stands under
+    ``if TYPE_CHECKING``: it names a type in a signature, and never runs.
+    """
+    package = module.split(".") if is_package else module.split(".")[:-1]
+    for node in running_nodes(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            origin = [*base, *([node.module] if node.module else [])]
+            yield from (".".join([*origin, alias.name]) for alias in node.names)
+
+
+def running_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """Walk a syntax tree, except for the bodies of ``if TYPE_CHECKING``."""
+    yield node
+    for_types = isinstance(node, ast.If) and ast.unparse(node.test).removeprefix("typing.") == "TYPE_CHECKING"
+    children = node.orelse if isinstance(node, ast.If) and for_types else list(ast.iter_child_nodes(node))
+    for child in children:
+        yield from running_nodes(child)
+
+
+def unit(module: str) -> str:
+    """Name the part of ``drqn_sb3`` that a dotted name belongs to; the package itself is the empty string."""
+    second = module.split(".")[1:2]
+    return second[0] if second and second[0] in UPSTREAM else ""
+
+
+def package_violations(module: str, source: str, is_package: bool = False) -> list[str]:
+    """List what a module of ``drqn_sb3`` imports against the direction."""
+    own = unit(module)
+    found = []
+    for name in imports(module, source, is_package):
+        top = name.split(".")[0]
+        against = top == "drqn_sb3" and unit(name) not in UPSTREAM[own] | {own}
+        if against or top in {"eval", "tests"} or (top in ZOO and own not in {"zoo", "_zoo_hook"}):
+            found.append(f"{module} imports {name}")
+    return found
+
+
+def light_violations(sources: dict[str, str], start: str) -> list[str]:
+    """List the heavy packages that ``start``, a module of ``eval``, reaches directly or through other modules there."""
+    found, waiting, seen = [], [start], {start}
+    while waiting:
+        module = waiting.pop()
+        for name in imports(module, sources[module]):
+            if name.split(".")[0] in HEAVY:
+                found.append(f"{start} reaches {name} in {module}")
+            reached = {name, name.rpartition(".")[0]} & sources.keys() - seen
+            seen |= reached
+            waiting += reached
+    return found
+
+
+def misplaced(entries: list[str], ignored: list[str]) -> list[str]:
+    """List the top-level entries that are neither part of the layout nor ignored by git."""
+    patterns = [pattern.strip("/") for pattern in ignored if pattern and not pattern.startswith("#")]
+    return [
+        entry
+        for entry in entries
+        if entry not in TOP_LEVEL and not any(fnmatch.fnmatch(entry, pattern) for pattern in patterns)
+    ]
+
+
+def modules_of(package: str) -> dict[str, Path]:
+    """Map the dotted names of a package's modules to their files."""
+    paths = sorted((ROOT / package).rglob("*.py"))
+    dotted = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths}
+    return {name.removesuffix(".__init__"): path for path, name in dotted.items()}
+
+
+PACKAGE_MODULES = modules_of("drqn_sb3")
+EVAL_MODULES = modules_of("eval")
+
+
+@pytest.mark.parametrize("module", PACKAGE_MODULES)
+def test_every_module_has_a_place_in_the_layout(module: str) -> None:
+    assert module == "drqn_sb3" or module.split(".")[1] in UPSTREAM
+
+
+@pytest.mark.parametrize("module", PACKAGE_MODULES)
+def test_modules_import_only_what_is_upstream(module: str) -> None:
+    path = PACKAGE_MODULES[module]
+    assert package_violations(module, path.read_text(), path.name == "__init__.py") == []
+
+
+BAD_IMPORTS = {
+    "downstream": ("drqn_sb3.losses", "from drqn_sb3.buffers import SequenceReplayBuffer"),
+    "downstream, relative": ("drqn_sb3.losses", "from .buffers import SequenceReplayBuffer"),
+    "downstream, as a name of the package": ("drqn_sb3.losses", "from drqn_sb3 import buffers"),
+    "downstream, inside a function": ("drqn_sb3.policies", "def f():\n    import drqn_sb3.drqn"),
+    "downstream, where no type is checked": (
+        "drqn_sb3.losses",
+        "if TYPE_CHECKING:\n    pass\nelse:\n    from drqn_sb3 import drqn",
+    ),
+    "sideways": ("drqn_sb3.policies", "from drqn_sb3.buffers import SequenceReplayBuffer"),
+    "the package itself": ("drqn_sb3.buffers", "from drqn_sb3 import DRQN"),
+    "an environment from the agent": ("drqn_sb3.drqn", "from drqn_sb3.envs import RecallEnv"),
+    "the agent from an environment": ("drqn_sb3.envs.recall", "from ..drqn import DRQN"),
+    "a wrapper from an environment": ("drqn_sb3.envs.recall", "from drqn_sb3 import wrappers"),
+    "the zoo plugin from the package": ("drqn_sb3", "from drqn_sb3.zoo import register"),
+    "rl_zoo3": ("drqn_sb3.drqn", "from rl_zoo3 import ALGOS"),
+    "optuna": ("drqn_sb3.policies", "import optuna.samplers"),
+    "the harness": ("drqn_sb3.zoo", "from eval import demo"),
+}
+
+
+@pytest.mark.parametrize(("module", "source"), BAD_IMPORTS.values(), ids=BAD_IMPORTS.keys())
+def test_an_import_against_the_direction_is_found(module: str, source: str) -> None:
+    assert package_violations(module, source)
+
+
+GOOD_IMPORTS = {
+    "upstream": ("drqn_sb3.drqn", "from drqn_sb3 import losses\nfrom drqn_sb3.buffers import SequenceReplayBuffer"),
+    "its own folder": ("drqn_sb3.envs.recall", "from .registration import register_envs"),
+    "a type": ("drqn_sb3.buffers", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import drqn_sb3.drqn"),
+    "the zoo, from the plugin": ("drqn_sb3.zoo", "import optuna\nfrom rl_zoo3 import ALGOS\nfrom drqn_sb3 import DRQN"),
+}
+
+
+@pytest.mark.parametrize(("module", "source"), GOOD_IMPORTS.values(), ids=GOOD_IMPORTS.keys())
+def test_an_import_along_the_direction_is_accepted(module: str, source: str) -> None:
+    assert package_violations(module, source) == []
+
+
+def test_statistics_and_plots_know_neither_torch_nor_sb3() -> None:
+    sources = {module: path.read_text() for module, path in EVAL_MODULES.items()}
+    light = [module for module in sources if module in {"eval.stats", "eval.plots"}]
+    assert [line for module in light for line in light_violations(sources, module)] == []
+
+
+BAD_STATISTICS = {
+    "torch": {"eval.stats": "import torch as th"},
+    "SB3": {"eval.stats": "from stable_baselines3.common import results_plotter"},
+    "SB3 by way of a sibling": {"eval.stats": "from eval import results", "eval.results": "import stable_baselines3"},
+    "the agent": {"eval.stats": "from drqn_sb3 import DRQN"},
+}
+
+
+@pytest.mark.parametrize("sources", BAD_STATISTICS.values(), ids=BAD_STATISTICS.keys())
+def test_a_heavy_import_of_the_statistics_is_found(sources: dict[str, str]) -> None:
+    assert light_violations(sources, "eval.stats")
+
+
+def loaded_by(statement: str, suspects: set[str]) -> set[str]:
+    """Run ``statement`` in a fresh interpreter and return which of ``suspects`` it has loaded."""
+    code = f"{statement}\nimport sys\nprint(*(name for name in {sorted(suspects)!r} if name in sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(run.stdout.split())
+
+
+def test_importing_the_package_loads_neither_the_zoo_nor_optuna() -> None:
+    assert loaded_by("import drqn_sb3", ZOO) == set()
+
+
+def test_a_loaded_zoo_is_found() -> None:
+    assert loaded_by("import drqn_sb3, optuna", ZOO) == {"optuna"}
+
+
+def test_the_top_level_holds_what_the_layout_names() -> None:
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    assert misplaced([path.name for path in ROOT.iterdir()], ignored) == []
+
+
+def test_a_stray_top_level_entry_is_found() -> None:
+    assert misplaced(["scripts", "eval", "logs", "build"], ["# runs", "", "/logs/", "build/"]) == ["scripts"]
+
+
+def test_there_is_no_module_named_utils() -> None:
+    paths = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    assert [path for path in paths if path.stem in {"utils", "util", "helpers"}] == []
