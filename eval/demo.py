@@ -123,8 +123,12 @@ def train(folder: Path, n_timesteps: int, seed: int) -> DRQN:
     :param seed: of the run
     :return: the agent at the end of training
     """
-    arguments = f"-m rl_zoo3.train --algo drqn --env {ENV_ID} -n {n_timesteps} -P --seed {seed} --verbose 0"
-    arguments += f" --eval-freq {max(n_timesteps // 2, 1)} --eval-episodes 2 -f {shlex.quote(str(folder))}"
+    arguments = (
+        f"-m rl_zoo3.train --algo drqn --env {ENV_ID} -n {n_timesteps} -P --verbose 0 --seed {seed} "
+        f"--eval-freq {max(n_timesteps // 2, 1)} --eval-episodes 2 -f {shlex.quote(str(folder))} "
+        # The hyperparameters are made for millions of steps: start to learn, and to act greedily, sooner
+        f"-params learning_starts:1000 exploration_steps:{max(n_timesteps // 2, 1)}"
+    )
     print(f"$ python {arguments}", flush=True)
     subprocess.run([sys.executable, *shlex.split(arguments)], check=True)
     newest = max((folder / "drqn").glob(f"{ENV_ID}_*/{ENV_ID}.zip"), key=lambda path: path.stat().st_mtime)

@@ -287,14 +287,15 @@ def test_size_counts_the_slots_of_all_environments() -> None:
 
 
 @pytest.mark.parametrize("replay", ["random", "sequential"])
-def test_a_buffer_that_was_reset_is_as_good_as_new(replay: str) -> None:
+@pytest.mark.parametrize("n_played", [5, 50])
+def test_a_buffer_that_was_reset_is_as_good_as_new(replay: str, n_played: int) -> None:
     used, new = (Twins(20, sequence_length=4, replay=replay) for _ in range(2))
-    used.play_episodes([9], 50)
-    used.buffer.sample(5)
+    used.play_episodes([9], n_played)
+    used.buffer.sample(50)
     used.buffer.reset()
     assert used.buffer.size() == 0
     with pytest.raises(ValueError, match="holds no transition"):
-        used.buffer.sample(5)
+        used.buffer.sample(50)
     for twins in (used, new):
         twins.buffer.seed(7)
         for number in range(12):

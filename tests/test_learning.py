@@ -67,9 +67,7 @@ def test_drqn_recalls_a_cue_after_five_blank_observations(seed: int, tmp_path: P
 @pytest.mark.slow
 @pytest.mark.parametrize("n_frames", [1, 4])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_dqn_recalls_no_better_than_chance_after_five_blank_observations(
-    n_frames: int, seed: int, tmp_path: Path
-) -> None:
+def test_dqn_recalls_no_better_than_chance_after_five_blank_observations(n_frames: int, seed: int, tmp_path: Path) -> None:
     n_episodes = 400
     success = final_returns("dqn", "Recall-v0", seed, n_episodes, tmp_path, frame_stack=n_frames).mean()
     # Its answers are independent of the cue, so the share that is right is binomial: beyond 3.3 deviations lies 1 in 2000

@@ -7,7 +7,10 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 
-_METADATA: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 4}
+_METADATA: dict[str, Any] = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}
+
+_TILE = 32
+"""Pixels along a side of the tile that shows one number of an observation."""
 
 
 class RecallEnv(gym.Env[np.ndarray, np.int64]):
@@ -26,7 +29,7 @@ class RecallEnv(gym.Env[np.ndarray, np.int64]):
 
     :param delay: how many blank observations lie between cue and answer, 0 or more
     :param n_cues: how many cues there are, 2 or more
-    :param render_mode: ``None`` or ``"ansi"``
+    :param render_mode: ``None``, ``"ansi"`` or ``"rgb_array"``
     :raises ValueError: if an argument is out of range
     """
 
@@ -37,8 +40,8 @@ class RecallEnv(gym.Env[np.ndarray, np.int64]):
             raise ValueError(f"delay must be a whole number, 0 or more, got {delay!r}")
         if not _is_whole(n_cues) or n_cues < 2:
             raise ValueError(f"n_cues must be a whole number, 2 or more, got {n_cues!r}")
-        if render_mode not in (None, "ansi"):
-            raise ValueError(f'render_mode must be None or "ansi", got {render_mode!r}')
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise ValueError(f'render_mode must be None, "ansi" or "rgb_array", got {render_mode!r}')
         self.delay = delay
         self.n_cues = n_cues
         self.render_mode = render_mode
@@ -81,12 +84,16 @@ class RecallEnv(gym.Env[np.ndarray, np.int64]):
         is_success = bool(action == self._cue)
         return observation, float(is_success), True, False, {"is_success": is_success}
 
-    def render(self) -> str | None:
+    def render(self) -> str | np.ndarray | None:
         """
-        What is seen, as text.
+        Show what is seen: as text, or as a row of tiles, white for 1 and black for 0.
 
-        :return: the cue's number, ``"."`` while it is time to wait, ``"?"`` when it is time to answer
+        :return: the cue's number, ``"."`` while it is time to wait, ``"?"`` when it is time to answer; or RGB,
+            ``(32, 32 * (n_cues + 1), 3)`` uint8
         """
+        if self.render_mode == "rgb_array":
+            tiles = np.kron(self._observation(), np.ones((_TILE, _TILE), dtype=np.float32))
+            return np.repeat((255 * tiles).astype(np.uint8)[:, :, None], 3, axis=2)
         if self.render_mode is None:
             return None
         if self._t == 0:

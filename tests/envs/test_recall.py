@@ -8,6 +8,7 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
+from drqn_sb3 import DRQN
 from drqn_sb3.envs import RecallEnv
 
 
@@ -67,12 +68,28 @@ def test_the_text_shows_what_is_seen() -> None:
     assert silent.render() is None
 
 
+def test_a_picture_shows_the_observation_as_tiles() -> None:
+    env = RecallEnv(delay=0, n_cues=3, render_mode="rgb_array")
+    observation, _ = env.reset(seed=0)
+    for _ in range(2):
+        picture = env.render()
+        assert isinstance(picture, np.ndarray) and picture.shape == (32, 128, 3) and picture.dtype == np.uint8
+        # The tiles' corners and middles, of every colour
+        pixels = picture.reshape(32, 4, 32, 3)[[0, 15, 31]][:, :, [0, 15, 31]]
+        np.testing.assert_array_equal(pixels, np.broadcast_to(255 * observation[:, None, None], pixels.shape))
+        observation = env.step(np.int64(0))[0]
+
+
+def test_sb3_makes_it_by_its_id() -> None:
+    assert DRQN("MlpLstmPolicy", "Recall-v0").n_envs == 1
+
+
 BAD_ARGUMENTS = {
     "negative delay": ({"delay": -1}, "delay must be a whole number, 0 or more, got -1"),
     "fractional delay": ({"delay": 1.5}, "delay must be a whole number, 0 or more, got 1.5"),
     "one cue": ({"n_cues": 1}, "n_cues must be a whole number, 2 or more, got 1"),
     "truth as a number": ({"n_cues": True}, "n_cues must be a whole number, 2 or more, got True"),
-    "picture": ({"render_mode": "rgb_array"}, "render_mode must be None or \"ansi\", got 'rgb_array'"),
+    "window": ({"render_mode": "human"}, 'render_mode must be None, "ansi" or "rgb_array", got \'human\''),
 }
 
 
