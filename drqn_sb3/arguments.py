@@ -1,7 +1,6 @@
 """Checks of what DRQN is given, before any work is lost."""
 
 from collections.abc import Collection
-from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from gymnasium import spaces
@@ -10,6 +9,7 @@ from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from drqn_sb3.buffers import SequenceReplayBuffer
+from drqn_sb3.checks import check_integer, is_number
 from drqn_sb3.policies import DRQNPolicy
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def check_env(env: GymEnv | str | None, verbose: int) -> Any:
     :return: the environment
     :raises TypeError, ValueError: naming what is needed and what was received
     """
+    check_integer("verbose", verbose, 0)
     if env is None:
         return None
     env = maybe_make_env(env, verbose)
@@ -112,6 +113,8 @@ def check_arguments(model: "DRQN") -> None:
         if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
             raise ValueError(f"{name} must be one of {choices}, got {value!r}")
     _check_train_freq(model.train_freq, model.n_envs)
+    if model.tensorboard_log is not None and not isinstance(model.tensorboard_log, str):
+        raise TypeError(f"tensorboard_log must be the path of a folder or None, got {model.tensorboard_log!r}")
     if model.replay == "sequential" and (model.burn_in > 0 or model.initial_state != "zero"):
         raise ValueError(
             'replay="sequential" carries the state from window to window, it needs burn_in=0 and initial_state="zero", '
@@ -128,35 +131,25 @@ def check_arguments(model: "DRQN") -> None:
 
 def _check_numbers(model: "DRQN") -> None:
     for name, least in _INTEGER_BOUNDS.items():
-        _check_integer(name, getattr(model, name), least)
+        check_integer(name, getattr(model, name), least)
     for name, least in _OPTIONAL_INTEGER_BOUNDS.items():
         if getattr(model, name) is not None:
-            _check_integer(name, getattr(model, name), least)
+            check_integer(name, getattr(model, name), least)
     for name in _UNIT_INTERVAL:
         value = getattr(model, name)
-        if not _is_number(value) or not 0 <= value <= 1:
+        if not is_number(value) or not 0 <= value <= 1:
             raise ValueError(f"{name} must lie between 0 and 1, got {value!r}")
-    if not _is_number(model.max_grad_norm) or not model.max_grad_norm > 0:
+    if not is_number(model.max_grad_norm) or not model.max_grad_norm > 0:
         raise ValueError(f"max_grad_norm must be above 0, got {model.max_grad_norm!r}")
     rate = model.learning_rate
-    if not callable(rate) and (not _is_number(rate) or not 0 <= rate < float("inf")):
+    if not callable(rate) and (not is_number(rate) or not 0 <= rate < float("inf")):
         raise ValueError(f"learning_rate must be finite and at least 0, or a schedule, got {rate!r}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def _check_integer(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, Integral) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    if int(value) < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
+    check_integer("stats_window_size", model._stats_window_size, 1)
 
 
 def _check_train_freq(train_freq: Any, n_envs: int) -> None:
     frequency, unit = train_freq if isinstance(train_freq, tuple) and len(train_freq) == 2 else (train_freq, "step")
-    _check_integer("train_freq", frequency, 1)
+    check_integer("train_freq", frequency, 1)
     # In a loaded model it is SB3's TrainFreq, whose unit is an enum
     unit = getattr(unit, "value", unit)
     if unit not in ("step", "episode"):

@@ -4,7 +4,6 @@ Replay of sequences: storing (:mod:`drqn_sb3.slots`), drawing (:mod:`drqn_sb3.wi
 Axis order ``(time, batch, ...)``.
 """
 
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
 from stable_baselines3.common.preprocessing import get_obs_shape
 from stable_baselines3.common.vec_env import VecNormalize
 
+from drqn_sb3.checks import check_integer
 from drqn_sb3.slots import SlotStorage
 from drqn_sb3.type_aliases import RecurrentStates, SequenceSamples
 from drqn_sb3.windows import RandomWindows, SequentialWindows, Windows
@@ -26,9 +26,9 @@ class SequenceReplayBuffer(ReplayBuffer):
     """
     Replay buffer of sequences for recurrent Q-learning.
 
-    Each observation is stored once, episodes of any length lie behind one another, nothing is padded. See the module's
-    drawing for the slots and :class:`~drqn_sb3.type_aliases.SequenceSamples` for what a sample holds. Memory is taken
-    with the first :meth:`add`.
+    Each observation is stored once, episodes of any length lie behind one another, nothing is padded.
+    :mod:`drqn_sb3.slots` draws the slots, :class:`~drqn_sb3.type_aliases.SequenceSamples` says what a sample holds. Memory
+    is taken with the first :meth:`add`. ``pos`` and ``full`` are those of the environment of which least is stored.
 
     :param buffer_size: number of slots in all, shared equally by the environments
     :param observation_space: observation space
@@ -60,13 +60,11 @@ class SequenceReplayBuffer(ReplayBuffer):
     ) -> None:
         # Not ReplayBuffer's own constructor: it would allocate transitions
         BaseBuffer.__init__(self, buffer_size, observation_space, action_space, device, n_envs)
-        self._check_integers(
-            buffer_size=(buffer_size, 1),
-            n_envs=(n_envs, 1),
-            sequence_length=(sequence_length, 1),
-            burn_in=(burn_in, 0),
-            n_steps=(n_steps, 1),
-        )
+        check_integer("buffer_size", buffer_size, 1)
+        check_integer("n_envs", n_envs, 1)
+        check_integer("sequence_length", sequence_length, 1)
+        check_integer("burn_in", burn_in, 0)
+        check_integer("n_steps", n_steps, 1)
         if not isinstance(action_space, spaces.Discrete):
             raise ValueError(f"action_space must be Discrete, got {action_space}")
         parts = observation_space.spaces.values() if isinstance(observation_space, spaces.Dict) else ()
@@ -92,14 +90,6 @@ class SequenceReplayBuffer(ReplayBuffer):
         sampler_class = RandomWindows if replay == "random" else SequentialWindows
         self.sampler: RandomWindows | SequentialWindows = sampler_class(sequence_length, np.random.default_rng(seed))
 
-    @staticmethod
-    def _check_integers(**arguments: tuple[Any, int]) -> None:
-        for name, (value, least) in arguments.items():
-            if not isinstance(value, Integral) or isinstance(value, bool):
-                raise TypeError(f"{name} must be an integer, got {value!r}")
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
-
     def seed(self, seed: int | np.random.SeedSequence | None) -> None:
         """
         Seed the draws.
@@ -110,9 +100,9 @@ class SequenceReplayBuffer(ReplayBuffer):
 
     def size(self) -> int:
         """
-        Count what is stored.
+        Count what is stored; unlike in SB3's buffers, over all environments.
 
-        :return: number of slots filled, over all environments
+        :return: number of slots filled
         """
         return int(np.minimum(self.storage.n_written, self.buffer_size).sum())
 
@@ -160,6 +150,8 @@ class SequenceReplayBuffer(ReplayBuffer):
         storage.terminated[rows] = done & ~timeouts
         storage.truncated[rows] = done & timeouts
         storage.push(envs, next_observations, episode_start=False, final=done)
+        fewest = int(storage.n_written.min())
+        self.pos, self.full = fewest % self.buffer_size, fewest >= self.buffer_size
 
     def add_lstm_states(self, lstm_states: RecurrentStates) -> None:
         """

@@ -2,7 +2,6 @@
 
 import io
 import pathlib
-import pickle
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -13,7 +12,7 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import load_from_pkl
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, PyTorchObs, Schedule
-from stable_baselines3.common.utils import LinearSchedule, obs_as_tensor
+from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
 from drqn_sb3.arguments import check_arguments, check_env, check_normalization, check_policy, check_replay_buffer
@@ -46,7 +45,7 @@ class DRQN(DQN):
     :param n_steps: number of rewards in a target before it bootstraps
     :param double_q: whether the online network chooses the action whose value the target network gives
     :param initial_state: the recurrent state a window starts from: ``"zero"`` as in the paper, or the one ``"stored"``
-        when the window's first step was taken
+        when the window's first step was taken (in half precision: 2 KB a step for an LSTM of 512)
     :param replay: ``"random"`` windows, or ``"sequential"``: whole episodes in order, the state carried from window to
         window (the paper's section 4.2 has both)
     :param exploration_steps: number of environment steps over which epsilon falls to its final value; ``None`` leaves it to
@@ -188,8 +187,9 @@ class DRQN(DQN):
         progress_bar: bool = False,
     ) -> Any:
         assert self.replay_buffer is not None
-        if self._acted_on_states is not None:
-            # Learning was stopped before its last step was stored: what follows would not be what followed
+        if self._acted_on_states is not None or self._lstm_states is None:
+            # Learning was stopped before its last step was stored, or the model was loaded without its recurrent states:
+            # the episodes can't be gone on with
             self._last_obs, self._acted_on_states = None, None
         if reset_num_timesteps or self._last_obs is None:
             # The environments are about to be reset
@@ -261,8 +261,9 @@ class DRQN(DQN):
     def _on_step(self) -> None:
         super()._on_step()
         if self.exploration_steps is not None:
-            decay = LinearSchedule(self.exploration_initial_eps, self.exploration_final_eps, end_fraction=1.0)
-            self.exploration_rate = decay(max(1.0 - self.num_timesteps / self.exploration_steps, 0.0))
+            share = min(self.num_timesteps / self.exploration_steps, 1.0)
+            fall = self.exploration_initial_eps - self.exploration_final_eps
+            self.exploration_rate = self.exploration_initial_eps - share * fall
             self.logger.record("rollout/exploration_rate", self.exploration_rate)
 
     # --- training ---
@@ -379,8 +380,10 @@ class DRQN(DQN):
         """
         try:
             loaded = load_from_pkl(path, self.verbose)
-        except (pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError) as error:
-            raise ValueError(f"{path} holds no replay buffer, or is damaged: {error}") from error
+        except OSError:
+            raise
+        except Exception as error:  # there is no telling what a damaged pickle raises
+            raise ValueError(f"{path} holds no replay buffer, or is damaged: {error!r}") from error
         check_replay_buffer(self, loaded, path)
         loaded.device = self.device
         if truncate_last_traj:
@@ -411,7 +414,8 @@ class DRQN(DQN):
         :param callback: called at every step
         :param log_interval: number of episodes between two logs
         :param tb_log_name: name of the run in TensorBoard
-        :param reset_num_timesteps: whether to count steps from zero
+        :param reset_num_timesteps: whether to count steps from zero. If not, running episodes go on where they were, except
+            where that can't be: after a callback stopped learning, and in a model just loaded, they begin anew
         :param progress_bar: whether to show one
         :return: itself
         """

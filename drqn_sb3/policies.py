@@ -241,6 +241,9 @@ class DRQNPolicy(DQNPolicy):
         encoder, head = _parse_net_arch(net_arch, list(self.default_encoder))
         _check_cell(recurrent_cell, hidden_size, n_recurrent_layers, dueling)
         _check_extractor(features_extractor_class, observation_space)
+        for name, part in (("activation_fn", activation_fn), ("optimizer_class", optimizer_class)):
+            if not isinstance(part, type):
+                raise TypeError(f"{name} must be a class, got {part!r}")
         self.recurrent_args: dict[str, Any] = {
             "recurrent_cell": recurrent_cell,
             "hidden_size": hidden_size,

@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -122,6 +122,7 @@ def train(folder: Path, n_timesteps: int, seed: int) -> DRQN:
     :param n_timesteps: number of agent steps
     :param seed: of the run
     :return: the agent at the end of training
+    :raises SystemExit: if training fails
     """
     arguments = (
         f"-m rl_zoo3.train --algo drqn --env {ENV_ID} -n {n_timesteps} -P --verbose 0 --seed {seed} "
@@ -130,7 +131,9 @@ def train(folder: Path, n_timesteps: int, seed: int) -> DRQN:
         f"-params learning_starts:1000 exploration_steps:{max(n_timesteps // 2, 1)}"
     )
     print(f"$ python {arguments}", flush=True)
-    subprocess.run([sys.executable, *shlex.split(arguments)], check=True)
+    status = subprocess.run([sys.executable, *shlex.split(arguments)]).returncode
+    if status != 0:
+        sys.exit(f"training ended with status {status}")
     newest = max((folder / "drqn").glob(f"{ENV_ID}_*/{ENV_ID}.zip"), key=lambda path: path.stat().st_mtime)
     return DRQN.load(newest, device="auto")
 
@@ -221,19 +224,20 @@ def draw_q_values(ax: Axes, q_values: np.ndarray, meanings: list[str]) -> None:
     ax.invert_yaxis()
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """
+    :param argv: command line arguments, by default the process's
     :return: what the command line says
     :raises SystemExit: if a number is out of bounds
     """
     parser = argparse.ArgumentParser(
         prog="python -m eval.demo", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--n-timesteps", type=int, default=20_000, help="agent steps of training")
+    parser.add_argument("--n-timesteps", type=int, default=6_000, help="agent steps of training")
     parser.add_argument("--episodes", type=int, default=5, help="matches that each player plays, at least 2")
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for logs and pictures")
     parser.add_argument("--seed", type=int, default=1, help="of training")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.episodes < 2:
         parser.error(f"--episodes must be at least 2, got {args.episodes}")
     if args.n_timesteps < 1:
@@ -241,9 +245,13 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
-    """Train, evaluate, draw, and say where everything is."""
-    args = parse_arguments()
+def main(argv: Sequence[str] | None = None) -> None:
+    """
+    Train, evaluate, draw, and say where everything is.
+
+    :param argv: command line arguments, by default the process's
+    """
+    args = parse_arguments(argv)
     start = time.monotonic()
     logs = args.output / "logs"
     player = greedy_player(train(logs, args.n_timesteps, args.seed))

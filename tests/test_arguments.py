@@ -58,6 +58,8 @@ INTEGERS = {
     "exploration_steps": 1,
     "train_freq": 1,
     "seed": 0,
+    "verbose": 0,
+    "stats_window_size": 1,
 }
 
 
@@ -95,6 +97,9 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "rate infinite": ({"learning_rate": float("inf")}, ValueError, "learning_rate must be finite .* got inf"),
     "rate text": ({"learning_rate": "1e-4"}, ValueError, "learning_rate must be .* got '1e-4'"),
     "no rate": ({"learning_rate": None}, ValueError, "learning_rate must be .* got None"),
+    "log folder": ({"tensorboard_log": 5}, TypeError, "tensorboard_log must be the path of a folder or None, got 5"),
+    "optimizer": ({"policy_kwargs": {"optimizer_class": 3}}, TypeError, "optimizer_class must be a class, got 3"),
+    "activation": ({"policy_kwargs": {"activation_fn": "relu"}}, TypeError, "activation_fn must be a class, got 'relu'"),
     "state": ({"initial_state": "burned"}, ValueError, r"initial_state must be one of \('zero', 'stored'\), got 'burned'"),
     "state true": ({"initial_state": True}, ValueError, "initial_state must be one of .* got True"),
     "replay": ({"replay": "ordered"}, ValueError, r"replay must be one of \('random', 'sequential'\), got 'ordered'"),

@@ -276,6 +276,16 @@ def test_a_step_that_does_not_fit_is_refused_and_leaves_the_buffer_as_it_was(wro
     assert pickle.dumps(buffer) == before
 
 
+def test_pos_and_full_tell_of_the_environment_of_which_least_is_stored() -> None:
+    buffer = make_buffer(buffer_size=40, n_envs=2, sequence_length=4)
+    observation = np.zeros((2, *VECTOR.shape), dtype=np.float32)  # type: ignore[misc]
+    for step in range(1, 20):
+        # The first environment's episodes take a slot more than the second's one long episode
+        done = np.array([step % 3 == 0, False])
+        buffer.add(observation, observation, np.zeros(2), np.zeros(2), done, [{}, {}])
+        assert (buffer.pos, buffer.full) == ((step + 1) % 20, step + 1 >= 20)
+
+
 def test_size_counts_the_slots_of_all_environments() -> None:
     buffer = make_buffer(buffer_size=25, n_envs=2)
     sizes = [buffer.size()]

@@ -283,6 +283,21 @@ def test_a_loaded_replay_buffers_running_episode_is_cut_off_unless_told_otherwis
     assert storage.episode_starts[newest + 1] == is_cut
 
 
+def test_a_loaded_model_begins_new_episodes_for_its_recurrent_states_are_gone(tmp_path: Path) -> None:
+    env = make_vec_env(CountingEnv)
+    model = make_model(env, initial_state="stored")
+    model.learn(38)
+    model.save(tmp_path / "model")
+    model.save_replay_buffer(tmp_path / "buffer")
+    loaded = DRQN.load(tmp_path / "model", env=env, force_reset=False)
+    loaded.load_replay_buffer(tmp_path / "buffer", truncate_last_traj=False)
+    storage = replay_buffer(loaded).storage
+    newest = int(storage.newest[0])
+    assert loaded._last_obs is not None and storage.is_open[0]
+    loaded.learn(1, reset_num_timesteps=False)
+    assert storage.truncated[newest - 1] and storage.final[newest] and storage.episode_starts[newest + 1]
+
+
 def test_rows_of_a_loaded_sequential_buffer_begin_with_an_episode(tmp_path: Path) -> None:
     model = make_model(make_vec_env(CountingEnv), replay="sequential", batch_size=8)
     model.learn(100)

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from stable_baselines3.common.callbacks import CallbackList, CheckpointCallback, ConvertCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import KVWriter, Logger
-from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecNormalize, VecTransposeImage
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecFrameStack, VecNormalize, VecTransposeImage
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 from torch import nn
 from toy_env import POLICIES, SPACES, CountingEnv, ToyEnv
@@ -70,6 +70,22 @@ def test_images_turned_after_normalisation_are_refused(name: str) -> None:
     kwargs: dict[str, Any] = {"norm_obs": False} if name != "dict" else {"norm_obs_keys": ["vector"]}
     with pytest.raises(ValueError, match=r"VecNormalize must come after .* it has .*\(40, 38, 1\).* gets .*\(1, 40, 38\)"):
         make_model(VecNormalize(env, **kwargs), POLICIES[name])
+
+
+STACKED: dict[str, tuple[str, tuple[int, ...]]] = {
+    # observation space, shape of what the agent gets: 4 observations, channels first
+    "vector": ("vector", (12,)),
+    "image, channels last": ("image, channels last", (4, 40, 38)),
+    "image, channels first": ("image, channels first", (8, 36, 36)),
+}
+
+
+@pytest.mark.parametrize(("name", "shape"), STACKED.values(), ids=STACKED.keys())
+def test_stacked_frames_can_be_learned_from(name: str, shape: tuple[int, ...]) -> None:
+    env = VecFrameStack(make_vec_env(ToyEnv, n_envs=2, env_kwargs={"space": SPACES[name]}), n_stack=4)
+    model = make_model(env, POLICIES.get(name, "MlpLstmPolicy"))
+    assert model.observation_space.shape == shape
+    assert_learns(model)
 
 
 class LeakyGRU(GRU):

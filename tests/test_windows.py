@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from naive_replay import Episode, Twins
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import stats
 
 from drqn_sb3.slots import SlotStorage
 from drqn_sb3.windows import RandomWindows, SequentialWindows, Windows

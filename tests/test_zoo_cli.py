@@ -100,8 +100,8 @@ def test_benchmark(trained: Path) -> None:
     assert all(ENV in row for row in rows)
 
 
-def test_plot_train(trained: Path) -> None:
-    assert zoo(trained, "cli", "plot_train", "-a", "drqn", "-e", ENV, "-f", "logs", "-w", "2") == ""
+def test_plot_train(trained: Path, algo: str) -> None:
+    assert zoo(trained, "cli", "plot_train", "-a", algo, "-e", ENV, "-f", "logs", "-w", "2") == ""
 
 
 def test_all_plots(trained: Path) -> None:

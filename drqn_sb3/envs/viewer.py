@@ -14,8 +14,8 @@ def _pygame() -> Any:
         return import_quietly("pygame")
     except ImportError as error:
         raise DependencyNotInstalled(
-            'render_mode="human" needs pygame, which is not installed: run `pip install pygame`, or use '
-            'render_mode="rgb_array", which needs nothing'
+            'render_mode="human" needs pygame, which is not installed: run `pip install "gymnasium[classic-control]"`, '
+            'or use render_mode="rgb_array", which needs nothing'
         ) from error
 
 

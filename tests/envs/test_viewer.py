@@ -1,14 +1,13 @@
 import sys
 
 import numpy as np
+import pygame
 import pytest
 from gymnasium.error import DependencyNotInstalled
 
 from drqn_sb3.envs.viewer import Window
 
 from .matches import make
-
-pygame = pytest.importorskip("pygame", reason="windows need pygame, which is optional")
 
 
 @pytest.fixture(autouse=True)
@@ -82,5 +81,5 @@ def test_a_frame_is_shown_once_however_often_render_is_called(monkeypatch: pytes
 
 def test_without_pygame_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pygame", None)
-    with pytest.raises(DependencyNotInstalled, match="pip install pygame"):
+    with pytest.raises(DependencyNotInstalled, match=r'pip install "gymnasium\[classic-control\]"'):
         Window("test", fps=1)
