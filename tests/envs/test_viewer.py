@@ -17,7 +17,9 @@ def no_screen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def shown() -> np.ndarray:
     """What the window shows: ``(height, width, 3)``."""
-    return np.asarray(pygame.surfarray.array3d(pygame.display.get_surface())).swapaxes(0, 1)
+    surface = pygame.display.get_surface()
+    assert surface is not None
+    return np.asarray(pygame.surfarray.array3d(surface)).swapaxes(0, 1)
 
 
 def test_the_window_shows_the_picture() -> None:
