@@ -16,8 +16,9 @@ help: ## show this help
 
 venv: $(READY) ## build the virtual environment (every target below does so when it needs one)
 
+# One thread: on a machine that is busy with other things, two that wait for each other take several times as long.
 demo: $(READY) ## train a DRQN on SlimeVolley for a few minutes, evaluate it, draw what it sees (DEMO_ARGS=...)
-	$(BIN)/python -m eval.demo $(DEMO_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m eval.demo $(DEMO_ARGS)
 
 # One thread per worker: pytest runs two of them.
 test: $(READY) ## run the test suite without the learning tests (PYTEST_ARGS=...)

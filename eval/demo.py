@@ -261,7 +261,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"\nDone in {time.monotonic() - start:.0f} s.")
     print(f"What it sees: {picture}")
     print(f"The agent:    {logs / 'drqn'}")
-    print(f"Watch it:     python -m rl_zoo3.enjoy --algo drqn --env {ENV_ID} -f {logs}")
+    print(f"Watch it:     python -m rl_zoo3.enjoy --algo drqn --env {ENV_ID} -f {shlex.quote(str(logs))}")
     print(f"Train longer: python -m rl_zoo3.train --algo drqn --env {ENV_ID} -P")
 
 
