@@ -53,7 +53,9 @@ def check_env(env: GymEnv | str | None, verbose: int) -> Any:
     if not isinstance(env.action_space, spaces.Space):
         return env
     if not isinstance(env.action_space, spaces.Discrete):
-        raise ValueError(f"DRQN supports only Discrete action spaces, got {env.action_space}")
+        hint = " (for SlimeVolley's three buttons, wrap it in drqn_sb3.envs.DiscreteActions)"
+        is_buttons = env.action_space == spaces.MultiBinary(3)
+        raise ValueError(f"DRQN supports only Discrete action spaces, got {env.action_space}{hint if is_buttons else ''}")
     if env.action_space.start != 0:
         raise ValueError(f"DRQN supports only Discrete action spaces that start at 0, got {env.action_space}")
     return env

@@ -126,7 +126,7 @@ def train(folder: Path, n_timesteps: int, seed: int) -> DRQN:
     """
     arguments = (
         f"-m rl_zoo3.train --algo drqn --env {ENV_ID} -n {n_timesteps} -P --verbose 0 --seed {seed} "
-        f"--eval-freq {max(n_timesteps // 2, 1)} --eval-episodes 2 -f {shlex.quote(str(folder))} "
+        f"--eval-freq -1 -f {shlex.quote(str(folder))} "
         # The hyperparameters are made for millions of steps: start to learn, and to act greedily, sooner
         f"-params learning_starts:1000 exploration_steps:{max(n_timesteps // 2, 1)}"
     )
@@ -190,7 +190,12 @@ def draw(moments: list[Moment], meanings: list[str], path: Path) -> None:
     figure = Figure(figsize=(2.6 * len(moments), 8.5), layout="constrained")
     axes: np.ndarray = figure.subplots(4, len(moments), height_ratios=(1, 1.7, 1.7, 1.7))
     figure.suptitle(f"{ENV_ID}: {len(moments)} consecutive decisions, every observation shown with p = {OBSERVE_PROB}")
-    titles = ("the match", "84x84 observation", "what flickering leaves", "Q-values (the action taken is marked)")
+    titles = (
+        "the match (the agent is on the right)",
+        "84x84 observation",
+        "what flickering leaves",
+        "Q-values (the action taken is marked)",
+    )
     low = min(moment.q_values.min() for moment in moments)
     high = max(moment.q_values.max() for moment in moments)
     margin = 0.1 * (high - low)
@@ -199,6 +204,8 @@ def draw(moments: list[Moment], meanings: list[str], path: Path) -> None:
             ax.imshow(picture, cmap="gray", vmin=0, vmax=255)
             ax.set_xticks([])
             ax.set_yticks([])
+        if not moment.observation.any():
+            column[2].text(0.5, 0.5, "hidden", color="0.6", ha="center", va="center", transform=column[2].transAxes)
         draw_q_values(column[3], moment.q_values, meanings)
         column[3].set_xlim(low - margin, high + margin)
     for ax, title in zip(axes[:, 0], titles, strict=True):
@@ -259,6 +266,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     picture = args.output / "what_it_sees.png"
     draw(*watch_match(player), picture)
     print(f"\nDone in {time.monotonic() - start:.0f} s.")
+    print(f"{args.n_timesteps} steps are far too few to play well: expect scores like a random player's, near -5.")
     print(f"What it sees: {picture}")
     print(f"The agent:    {logs / 'drqn'}")
     print(f"Watch it:     python -m rl_zoo3.enjoy --algo drqn --env {ENV_ID} -f {shlex.quote(str(logs))}")

@@ -72,8 +72,8 @@ def test_the_demo_trains_by_the_zoos_command_evaluates_and_draws(tmp_path: Path,
     demo.main(["--n-timesteps", "40", "--episodes", "2", "--output", str(output), "--seed", "7"])
     out = capfd.readouterr().out
     command = (
-        "-m rl_zoo3.train --algo drqn --env SlimeVolleyNoFrameskip-v0 -n 40 -P --verbose 0 --seed 7 --eval-freq 20 "
-        f"--eval-episodes 2 -f '{output}/logs' -params learning_starts:1000 exploration_steps:20"
+        "-m rl_zoo3.train --algo drqn --env SlimeVolleyNoFrameskip-v0 -n 40 -P --verbose 0 --seed 7 --eval-freq -1 "
+        f"-f '{output}/logs' -params learning_starts:1000 exploration_steps:20"
     )
     assert out.splitlines()[0] == f"$ python {command}"
     (run,) = (output / "logs" / "drqn").iterdir()
