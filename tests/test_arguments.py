@@ -192,7 +192,10 @@ def test_a_wrong_argument_is_refused(kwargs: dict[str, Any], error: type[Excepti
 ACTION_SPACES: dict[str, tuple[spaces.Space, str]] = {
     "box": (spaces.Box(-1, 1, (2,)), r"only Discrete action spaces, got Box\("),
     "multi-discrete": (spaces.MultiDiscrete([2, 3]), r"only Discrete action spaces, got MultiDiscrete\("),
-    "multi-binary": (spaces.MultiBinary(3), r"got MultiBinary\(3\) \(for SlimeVolley's three buttons, .*DiscreteActions\)"),
+    "multi-binary": (
+        spaces.MultiBinary(3),
+        r"only Discrete action spaces, got MultiBinary\(3\) \(for SlimeVolley's three buttons, .*DiscreteActions\)",
+    ),
     "counted from one": (
         spaces.Discrete(3, start=1),
         r"only Discrete action spaces that start at 0, got Discrete\(3, start=1\)",
