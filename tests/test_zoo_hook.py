@@ -149,8 +149,9 @@ def test_an_error_of_the_zoo_is_raised_as_ever_and_the_hook_waits_on(stand_ins: 
 
 def test_without_the_zoo_importing_it_fails_as_ever() -> None:
     script = (
-        f"import sys; sys.path.insert(0, {str(SITE_PACKAGES)!r}); import _drqn_sb3_zoo_hook; _drqn_sb3_zoo_hook.install(); "
-        "sys.path.clear(); import rl_zoo3"
+        # os first: without site and with no path left, Python 3.10 could not import it any more
+        f"import os, sys; sys.path.insert(0, {str(SITE_PACKAGES)!r}); "
+        "import _drqn_sb3_zoo_hook; _drqn_sb3_zoo_hook.install(); sys.path.clear(); import rl_zoo3"
     )
     assert "ModuleNotFoundError: No module named 'rl_zoo3'" in run("-I", "-S", "-c", script).stderr
 
