@@ -90,6 +90,9 @@ class SequentialWindows:
         :return: the windows
         :raises ValueError: if nothing is stored yet
         """
+        envs: np.ndarray
+        indices: np.ndarray
+        is_over: np.ndarray
         if len(self.envs) != batch_size:
             envs, indices = np.zeros(batch_size, dtype=np.int64), np.zeros(batch_size, dtype=np.int64)
             is_over = np.ones(batch_size, dtype=bool)

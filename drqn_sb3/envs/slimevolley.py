@@ -230,7 +230,7 @@ class SlimeVolleyEnv(gym.Env[np.ndarray, Any]):
         if self.draws_observations:
             return self._renderer.render(self.game)
         # Never twice the same array: Gymnasium's checker would take that for a mistake
-        return np.zeros(self.observation_space.shape, dtype=np.uint8)  # type: ignore[arg-type]
+        return np.zeros((renderer.HEIGHT, renderer.WIDTH, 3), dtype=np.uint8)
 
     def _info(self) -> dict[str, Any]:
         left, right = self.game.agent_left, self.game.agent_right
