@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
+import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.type_aliases import GymEnv
@@ -11,6 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from drqn_sb3.buffers import SequenceReplayBuffer
 from drqn_sb3.checks import check_integer, is_number
 from drqn_sb3.policies import DRQNPolicy
+from drqn_sb3.precision import PRECISIONS
 
 if TYPE_CHECKING:
     from drqn_sb3.drqn import DRQN
@@ -97,7 +99,12 @@ _INTEGER_BOUNDS = {
 }
 _OPTIONAL_INTEGER_BOUNDS = {"exploration_steps": 1, "seed": 0}
 _UNIT_INTERVAL = ("tau", "gamma", "exploration_fraction", "exploration_initial_eps", "exploration_final_eps")
-_CHOICES = {"initial_state": ("zero", "stored"), "replay": ("random", "sequential"), "double_q": (True, False)}
+_CHOICES = {
+    "initial_state": ("zero", "stored"),
+    "replay": ("random", "sequential"),
+    "double_q": (True, False),
+    "precision": PRECISIONS,
+}
 
 
 def check_arguments(model: "DRQN") -> None:
@@ -114,6 +121,8 @@ def check_arguments(model: "DRQN") -> None:
         value = getattr(model, name)
         if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
             raise ValueError(f"{name} must be one of {choices}, got {value!r}")
+    if not isinstance(model.buffer_device, str | th.device):
+        raise TypeError(f'buffer_device must be "auto" or the name of a device, got {model.buffer_device!r}')
     _check_train_freq(model.train_freq, model.n_envs)
     if model.tensorboard_log is not None and not isinstance(model.tensorboard_log, str):
         raise TypeError(f"tensorboard_log must be the path of a folder or None, got {model.tensorboard_log!r}")
@@ -167,7 +176,8 @@ def _check_replay_buffer_arguments(model: "DRQN") -> None:
     for name in ("replay_buffer_kwargs", "policy_kwargs"):
         if not isinstance(getattr(model, name), dict):
             raise TypeError(f"{name} must be a dict, got {getattr(model, name)!r}")
-    taken = {"sequence_length", "burn_in", "n_steps", "replay", "seed"} & set(model.replay_buffer_kwargs)
+    own = {"sequence_length", "burn_in", "n_steps", "replay", "seed", "buffer_device"}
+    taken = own & set(model.replay_buffer_kwargs)
     if taken:
         raise ValueError(f"replay_buffer_kwargs must not set {sorted(taken)}: these are arguments of DRQN itself")
 

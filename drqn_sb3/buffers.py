@@ -41,6 +41,8 @@ class SequenceReplayBuffer(ReplayBuffer):
     :param n_steps: slots after them that targets bootstrap from
     :param replay: ``"random"`` windows, or ``"sequential"`` ones, see :class:`RandomWindows`, :class:`SequentialWindows`
     :param seed: of the draws
+    :param buffer_device: where observations are kept: ``"cpu"``, ``device``, or ``"auto"``: on ``device`` if that is a GPU and
+        they fit in half of its free memory
     :raises TypeError, ValueError: naming the argument, its bound and what was received
     """
 
@@ -57,6 +59,7 @@ class SequenceReplayBuffer(ReplayBuffer):
         n_steps: int = 1,
         replay: str = "random",
         seed: int | np.random.SeedSequence | None = None,
+        buffer_device: th.device | str = "auto",
     ) -> None:
         # Not ReplayBuffer's own constructor: it would allocate transitions
         BaseBuffer.__init__(self, buffer_size, observation_space, action_space, device, n_envs)
@@ -86,7 +89,7 @@ class SequenceReplayBuffer(ReplayBuffer):
             )
         self.optimize_memory_usage = False
         self.handle_timeout_termination = True
-        self.storage = SlotStorage(self.buffer_size, n_envs, self._observation_shapes())
+        self.storage = SlotStorage(self.buffer_size, n_envs, self._observation_shapes(), self._storage_device(buffer_device))
         sampler_class = RandomWindows if replay == "random" else SequentialWindows
         self.sampler: RandomWindows | SequentialWindows = sampler_class(sequence_length, np.random.default_rng(seed))
 
@@ -239,12 +242,12 @@ class SequenceReplayBuffer(ReplayBuffer):
     def _gather_observations(self, rows: np.ndarray, env: VecNormalize | None) -> th.Tensor | dict[str, th.Tensor]:
         index = th.from_numpy(rows.reshape(-1))
         gathered = {}
-        for key, frames in self.storage.observations.items():
+        for key, stored in self.storage.observations.items():
             # (window * batch, *observation_shape) -> (window, batch, *observation_shape)
-            flat = th.from_numpy(frames).index_select(0, index)
-            gathered[key] = flat.reshape(*rows.shape, *frames.shape[1:])
+            flat = stored.index_select(0, index.to(stored.device))
+            gathered[key] = flat.reshape(*rows.shape, *stored.shape[1:])
         if env is not None:
-            arrays = self._normalize_obs(self._from_key({key: value.numpy() for key, value in gathered.items()}), env)
+            arrays = self._normalize_obs(self._from_key({key: value.cpu().numpy() for key, value in gathered.items()}), env)
             gathered = {key: th.from_numpy(value) for key, value in self._by_key(arrays, reshape=False).items()}
         return self._from_key({key: value.to(self.device) for key, value in gathered.items()})
 
@@ -253,6 +256,21 @@ class SequenceReplayBuffer(ReplayBuffer):
             return None
         # (batch, n_layers, hidden_size) -> (n_layers, batch, hidden_size)
         return tuple(self._as_tensor(stored[rows]).float().transpose(0, 1) for stored in self.storage.lstm_states)
+
+    def _storage_device(self, buffer_device: th.device | str) -> th.device:
+        """Where observations are kept."""
+        if buffer_device != "auto":
+            device = th.device(buffer_device)
+            if device.type not in ("cpu", self.device.type):
+                raise ValueError(
+                    f'buffer_device must be "auto", "cpu" or the device of the model, "{self.device}", got "{buffer_device}"'
+                )
+            return device
+        if self.device.type != "cuda":
+            return th.device("cpu")
+        n_slots = self.buffer_size * self.n_envs
+        n_bytes = sum(n_slots * int(np.prod(shape)) * dtype.itemsize for shape, dtype in self._observation_shapes().values())
+        return self.device if n_bytes <= th.cuda.mem_get_info(self.device)[0] / 2 else th.device("cpu")
 
     # --- plain observations and dicts of them, alike ---
 

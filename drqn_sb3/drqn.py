@@ -11,15 +11,17 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import load_from_pkl
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, PyTorchObs, Schedule
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, Schedule
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
 from drqn_sb3.arguments import check_arguments, check_env, check_normalization, check_policy, check_replay_buffer
 from drqn_sb3.buffers import SequenceReplayBuffer
-from drqn_sb3.losses import masked_huber_loss, masked_mean, n_step_targets
+from drqn_sb3.learner import Learner, LearnerSettings
+from drqn_sb3.overlap import WorkWhileStepping
 from drqn_sb3.policies import CnnLstmPolicy, DRQNPolicy, MlpLstmPolicy, MultiInputLstmPolicy, RecurrentQNetwork
-from drqn_sb3.type_aliases import RecurrentStates, SequenceSamples
+from drqn_sb3.precision import compute_dtype
+from drqn_sb3.type_aliases import RecurrentStates
 from drqn_sb3.windows import SequentialWindows
 
 SelfDRQN = TypeVar("SelfDRQN", bound="DRQN")
@@ -50,6 +52,10 @@ class DRQN(DQN):
         window (the paper's section 4.2 has both)
     :param exploration_steps: number of environment steps over which epsilon falls to its final value; ``None`` leaves it to
         ``exploration_fraction``
+    :param precision: ``"float32"``, ``"bfloat16"``, or ``"auto"``: bfloat16 where the device is fast at it and the network
+        large enough to gain. Weights, targets, losses and the optimiser's steps are in float32 with each
+    :param buffer_device: where the replay buffer keeps its observations: ``"cpu"``, the model's device, or ``"auto"``: on the
+        model's device if that is a GPU and they fit in half of its free memory
     :param target_update_interval: environment steps between two updates of the target network
     """
 
@@ -99,6 +105,8 @@ class DRQN(DQN):
         initial_state: str = "zero",
         replay: str = "random",
         exploration_steps: int | None = None,
+        precision: str = "auto",
+        buffer_device: str = "auto",
     ) -> None:
         super().__init__(
             check_policy(policy, self.policy_aliases),
@@ -134,6 +142,8 @@ class DRQN(DQN):
         self.initial_state = initial_state
         self.replay = replay
         self.exploration_steps = exploration_steps
+        self.precision = precision
+        self.buffer_device = buffer_device
         self.exploration_rate = exploration_initial_eps
         if _init_setup_model:
             self._setup_model()
@@ -146,18 +156,18 @@ class DRQN(DQN):
 
     def _setup_model(self) -> None:
         check_arguments(self)
-        # What acting and sequential replay carry along; zeros when None
+        # What acting carries along; zeros when None
         self._lstm_states: RecurrentStates | None = None
         self._acted_on_states: RecurrentStates | None = None
-        self._carried_states: tuple[RecurrentStates, RecurrentStates] | None = None
-        self._train_sums: dict[str, th.Tensor] = {}
-        self._n_summed = 0
+        self._due_updates: list[tuple[int, int]] = []
+        self._is_learning = False
         own_kwargs, n_steps = self.replay_buffer_kwargs, self.n_steps
         self.replay_buffer_kwargs = {
             "sequence_length": self.sequence_length,
             "burn_in": self.burn_in,
             "n_steps": n_steps,
             "replay": self.replay,
+            "buffer_device": self.buffer_device,
             **own_kwargs,
         }
         self.n_steps = 1  # else SB3 warns that a buffer of one's own must see to its n-step returns: this one does
@@ -165,6 +175,8 @@ class DRQN(DQN):
         self.replay_buffer_kwargs, self.n_steps = own_kwargs, n_steps
         assert self.replay_buffer is not None
         self.replay_buffer.seed(self._replay_seed)
+        settings = LearnerSettings(*(getattr(self, name) for name in LearnerSettings._fields))
+        self._learner = Learner(self.policy, settings, compute_dtype(self.precision, self.q_net))
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """
@@ -187,6 +199,7 @@ class DRQN(DQN):
         progress_bar: bool = False,
     ) -> Any:
         assert self.replay_buffer is not None
+        self._learner.pull_weights()
         if self._acted_on_states is not None or self._lstm_states is None:
             # Learning was stopped before its last step was stored, or the model was loaded without its recurrent states:
             # the episodes can't be gone on with
@@ -233,11 +246,11 @@ class DRQN(DQN):
         if self._lstm_states is None:
             self._lstm_states = self.q_net.zero_states(n_envs)
         self._acted_on_states = self._lstm_states
-        with th.no_grad():
+        with th.inference_mode():
             observations = obs_as_tensor(self._last_obs, self.device)
             starts = th.as_tensor(self._last_episode_starts, dtype=th.bool, device=self.device)
             # The state advances whether or not the action will be a random one
-            q_values, self._lstm_states = self.q_net(observations, self._lstm_states, starts)
+            q_values, self._lstm_states = self._learner.online.network(observations, self._lstm_states, starts)
         epsilon = 1.0 if self.num_timesteps < learning_starts else self.exploration_rate
         actions = self._explore(q_values.argmax(dim=1).cpu().numpy(), epsilon)
         return actions, actions
@@ -260,6 +273,8 @@ class DRQN(DQN):
 
     def _on_step(self) -> None:
         super()._on_step()
+        if self._n_calls % max(self.target_update_interval // self.n_envs, 1) == 0:
+            self._learner.target.pull_weights()
         if self.exploration_steps is not None:
             share = min(self.num_timesteps / self.exploration_steps, 1.0)
             fall = self.exploration_initial_eps - self.exploration_final_eps
@@ -268,103 +283,42 @@ class DRQN(DQN):
 
     # --- training ---
 
+    def collect_rollouts(self, env: VecEnv, *args: Any, **kwargs: Any) -> RolloutReturn:
+        """
+        Step the environments and store what happens; updates that are due are made while they step.
+
+        :param env: the environments
+        :return: how many steps were taken, and whether to go on
+        """
+        return super().collect_rollouts(WorkWhileStepping(env, self._make_due_updates), *args, **kwargs)
+
     def train(self, gradient_steps: int, batch_size: int = 32) -> None:
         """
-        Update the Q-network.
+        Update the Q-network: while the environments take their next step if there will be one, else at once.
 
         :param gradient_steps: number of updates
         :param batch_size: number of windows in each
         """
+        self._due_updates.append((gradient_steps, batch_size))
+        if not self._is_learning or self.num_timesteps >= self._total_timesteps:
+            self._make_due_updates()
+
+    def _make_due_updates(self) -> None:
         assert self.replay_buffer is not None
-        self.policy.set_training_mode(True)
-        self._update_learning_rate(self.policy.optimizer)
-        for _ in range(gradient_steps):
-            samples = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
-            loss, statistics = self._compute_loss(samples)
-            self.policy.optimizer.zero_grad()
-            loss.backward()
-            grad_norm = th.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
-            self.policy.optimizer.step()
-            self._sum_up({"grad_norm": grad_norm, **statistics})
-        self._n_updates += gradient_steps
-        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-
-    def _compute_loss(self, samples: SequenceSamples) -> tuple[th.Tensor, dict[str, th.Tensor]]:
-        """
-        Loss of a batch of windows, and what is worth watching.
-
-        Both networks are unrolled over the whole window, each from its own state; gradients come from the training slots.
-        """
-        begin, stop = self.burn_in, self.burn_in + self.sequence_length
-        online_initial, target_initial = self._initial_states(samples)
-        q_values, last_q_values, online_states = self._unroll(self.q_net, samples, online_initial)
-        with th.no_grad():
-            *target_parts, target_states = self._unroll(self.q_net_target, samples, target_initial)
-            # (sequence_length + n_steps, batch, n_actions)
-            target_q_values = th.cat(target_parts)
-            judges = th.cat((q_values, last_q_values)) if self.double_q else target_q_values
-            values = target_q_values.gather(2, judges.argmax(dim=2, keepdim=True)).squeeze(2)
-            ends = (samples.terminated[begin:], samples.truncated[begin:])
-            targets = n_step_targets(samples.rewards[begin:], *ends, values, self.gamma, self.n_steps)
-        # (sequence_length, batch, n_actions) -> (sequence_length, batch)
-        chosen = q_values.gather(2, samples.actions[begin:stop].unsqueeze(2)).squeeze(2)
-        loss = masked_huber_loss(chosen, targets, samples.mask)
-        if self.replay == "sequential":
-            self._carried_states = tuple(state.detach() for state in online_states), target_states
-        with th.no_grad():
-            statistics = {
-                "loss": loss.detach(),
-                "q_mean": masked_mean(chosen, samples.mask),
-                "td_error": masked_mean((chosen - targets).abs(), samples.mask),
-                "terminal_share": masked_mean(samples.terminated[begin:stop].float(), samples.mask),
-                "state_norm": online_states[0].norm(dim=-1).mean(),
-            }
-        return loss, statistics
-
-    def _initial_states(self, samples: SequenceSamples) -> tuple[RecurrentStates, RecurrentStates]:
-        """Where the online and the target network start from."""
-        if self.replay == "sequential":
-            if self._carried_states is not None and self._carried_states[0][0].shape[1] == samples.mask.shape[1]:
-                return self._carried_states
-        elif self.initial_state == "stored":
-            if samples.lstm_states is None:
-                raise ValueError('initial_state="stored" needs a replay buffer filled with stored states, this one has none')
-            return samples.lstm_states, samples.lstm_states
-        zeros = self.q_net.zero_states(samples.mask.shape[1])
-        return zeros, zeros
-
-    def _unroll(
-        self, q_net: RecurrentQNetwork, samples: SequenceSamples, initial_states: RecurrentStates
-    ) -> tuple[th.Tensor, th.Tensor, RecurrentStates]:
-        """Q-values of the training and of the bootstrap slots, and the states between; only the former carry gradients."""
-        begin, stop = self.burn_in, self.burn_in + self.sequence_length
-
-        def run(part: slice, states: RecurrentStates) -> tuple[th.Tensor, RecurrentStates]:
-            starts = (samples.episode_starts[part], samples.window_starts[part])
-            return q_net.unroll(_time_slice(samples.observations, part), states, *starts, initial_states)
-
-        states = initial_states
-        if begin > 0:
-            with th.no_grad():
-                _, states = run(slice(begin), states)
-        q_values, states = run(slice(begin, stop), states)
-        with th.no_grad():
-            last_q_values, _ = run(slice(stop, None), states)
-        return q_values, last_q_values, states
-
-    # --- logging ---
-
-    def _sum_up(self, statistics: dict[str, th.Tensor]) -> None:
-        """Keep sums on the device: nothing waits for a number that is not logged."""
-        for name, value in statistics.items():
-            self._train_sums[name] = self._train_sums.get(name, th.zeros_like(value)) + value
-        self._n_summed += 1
+        for gradient_steps, batch_size in self._due_updates:
+            self._learner.set_training_mode(True)
+            self._update_learning_rate(self.policy.optimizer)
+            for _ in range(gradient_steps):
+                self._learner.update(self.replay_buffer.sample(batch_size, env=self._vec_normalize_env))
+            self._learner.set_training_mode(False)
+            self._n_updates += gradient_steps
+            self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self._due_updates = []
 
     def dump_logs(self) -> None:
         """Write log data; what is logged of training are means over the updates since the last time."""
-        for name, value in self._train_sums.items():
-            self.logger.record(f"train/{name}", value.item() / self._n_summed)
-        self._train_sums, self._n_summed = {}, 0
+        for name, mean in self._learner.read_statistics().items():
+            self.logger.record(f"train/{name}", mean)
         super().dump_logs()
 
     # --- saving and loading ---
@@ -385,17 +339,23 @@ class DRQN(DQN):
         except Exception as error:  # there is no telling what a damaged pickle raises
             raise ValueError(f"{path} holds no replay buffer, or is damaged: {error!r}") from error
         check_replay_buffer(self, loaded, path)
+        assert self.replay_buffer is not None
         loaded.device = self.device
+        loaded.storage.to(self.replay_buffer.storage.device)
         if truncate_last_traj:
             loaded.end_open_episodes()
         if isinstance(loaded.sampler, SequentialWindows):
             loaded.sampler.forget()  # the states that its rows would go on from are not saved
         self.replay_buffer = loaded
-        self._carried_states = None
+        self._learner.forget()
+
+    def set_parameters(self, *args: Any, **kwargs: Any) -> None:
+        """Set the weights and the optimiser's state, see SB3's method."""
+        super().set_parameters(*args, **kwargs)
+        self._learner.pull_weights()
 
     def _excluded_save_params(self) -> list[str]:
-        carried = ["_lstm_states", "_acted_on_states", "_carried_states", "_train_sums", "_n_summed"]
-        carried += ["_exploration_rng", "_replay_seed"]
+        carried = ["_lstm_states", "_acted_on_states", "_learner", "_due_updates", "_exploration_rng", "_replay_seed"]
         return [*super()._excluded_save_params(), *carried]
 
     def learn(
@@ -419,10 +379,8 @@ class DRQN(DQN):
         :param progress_bar: whether to show one
         :return: itself
         """
-        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
-
-
-def _time_slice(observations: PyTorchObs, part: slice) -> PyTorchObs:
-    if isinstance(observations, dict):
-        return {key: value[part] for key, value in observations.items()}
-    return observations[part]
+        self._is_learning = True
+        try:
+            return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+        finally:
+            self._is_learning = False

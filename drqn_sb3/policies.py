@@ -5,6 +5,7 @@ Features of each observation -> encoder layers -> recurrent cell -> head layers 
 Axis order ``(time, batch, ...)``; recurrent states are tuples of ``(n_layers, batch, hidden_size)``.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from numbers import Integral
 from typing import Any
 
@@ -64,7 +65,8 @@ class NatureConvolutions(BaseFeaturesExtractor):
         :param observations: ``(n, channels, height, width)``, float
         :return: ``(n, features_dim)``
         """
-        return self.convolutions(observations)
+        # Channels last, which costs nothing to change to with one channel and is faster on processors and GPUs alike
+        return self.convolutions(observations.to(memory_format=th.channels_last))
 
 
 class DuelingHead(nn.Module):
@@ -110,6 +112,7 @@ class RecurrentQNetwork(BasePolicy):
     """
 
     action_space: spaces.Discrete
+    compute_dtype: th.dtype = th.float32
 
     def __init__(
         self,
@@ -167,11 +170,31 @@ class RecurrentQNetwork(BasePolicy):
             flat: PyTorchObs = {key: value.flatten(0, 1) for key, value in observations.items()}
         else:
             flat = observations.flatten(0, 1)
-        # (time * batch, features) -> (time, batch, features)
-        features = self.encoder(self.extract_features(flat, self.features_extractor))
-        features = features.unflatten(0, tuple(episode_starts.shape))
-        outputs, states = unroll(self.cell, features, states, episode_starts, window_starts, initial_states)
+        with self._autocast():
+            # (time * batch, features) -> (time, batch, features)
+            features = self.encoder(self.extract_features(flat, self.features_extractor))
+            features = features.unflatten(0, tuple(episode_starts.shape))
+            outputs, states = unroll(self.cell, features, states, episode_starts, window_starts, initial_states)
         return self.head(outputs), states
+
+    def lower_precision(self, dtype: th.dtype) -> "RecurrentQNetwork":
+        """
+        Compute in another precision from now on. States stay in float32, and so does the head: it is small, and Q-values
+        need the digits.
+
+        :param dtype: ``bfloat16``
+        :return: itself
+        """
+        for part in (self.features_extractor, self.encoder, self.cell):
+            part.to(dtype)
+        self.compute_dtype = dtype
+        return self
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        """For what parts of the user's own bring along in float32."""
+        if self.compute_dtype == th.float32:
+            return nullcontext()
+        return th.autocast(self.device.type, dtype=self.compute_dtype)
 
     def forward(
         self, observations: PyTorchObs, states: RecurrentStates, episode_starts: th.Tensor
@@ -210,6 +233,7 @@ class DRQNPolicy(DQNPolicy):
     :param net_arch: sizes of the fully connected layers: a list for those after the recurrent cell, or a dict with the
         keys ``encoder`` (before it) and ``head`` (after it). By default one of 64 before it and none after it, with
         :class:`CnnLstmPolicy` none at all
+    :param optimizer_kwargs: arguments of the optimiser; Adam is PyTorch's fused one unless they say ``fused=False``
     :param recurrent_cell: ``"lstm"``, ``"gru"``, or a subclass of :class:`~drqn_sb3.recurrent.RecurrentCell`
     :param hidden_size: features of the recurrent cell
     :param n_recurrent_layers: how many recurrent layers are stacked
@@ -244,6 +268,10 @@ class DRQNPolicy(DQNPolicy):
         for name, part in (("activation_fn", activation_fn), ("optimizer_class", optimizer_class)):
             if not isinstance(part, type):
                 raise TypeError(f"{name} must be a class, got {part!r}")
+        if optimizer_class in (th.optim.Adam, th.optim.AdamW) and not {"foreach", "differentiable"} & set(
+            optimizer_kwargs or {}
+        ):
+            optimizer_kwargs = {"fused": True, **(optimizer_kwargs or {})}
         self.recurrent_args: dict[str, Any] = {
             "recurrent_cell": recurrent_cell,
             "hidden_size": hidden_size,

@@ -1,18 +1,61 @@
 """
 Recurrent cells, and pure functions on their states.
 
-Axis order ``(time, batch, ...)``; states are tuples of ``(n_layers, batch, hidden_size)``. A cell is unrolled by a plain
-loop over time whose input projection is done for all steps at once. That makes it free to reset single sequences in the
-middle of a window, where an episode starts.
+Axis order ``(time, batch, ...)``; states are tuples of ``(n_layers, batch, hidden_size)``. A cell is unrolled by a loop over
+time whose input projection is done for all steps at once. That makes it free to reset single sequences in the middle of a
+window, where an episode starts. A cell's weights may be of a lower precision than its states, which are those of float32.
 """
 
-from typing import ClassVar, cast
+from typing import ClassVar, NamedTuple, cast
 
 import torch as th
 from torch import nn
 from torch.nn import functional as F
 
+from drqn_sb3.lstm import run_lstm
 from drqn_sb3.type_aliases import RecurrentStates
+
+
+class Resets(NamedTuple):
+    """
+    Where states are put back before a step, and to what.
+
+    :param episode_starts: ``(time, batch)``, bool: to zero
+    :param window_starts: ``(time, batch)``, bool: to ``initial_states``, short of an episode's start
+    :param initial_states: of one layer, each ``(batch, hidden_size)``; zeros when ``None``
+    """
+
+    episode_starts: th.Tensor
+    window_starts: th.Tensor | None
+    initial_states: RecurrentStates | None
+
+    def apply(self, states: RecurrentStates, time: int) -> RecurrentStates:
+        """
+        Put states back.
+
+        :param states: each ``(batch, hidden_size)``
+        :param time: before which step
+        :return: the states to take the step with
+        """
+        if self.window_starts is not None:
+            states = reset_states(states, self.window_starts[time], self.initial_states)
+        return reset_states(states, self.episode_starts[time])
+
+    def as_factors(self, dtype: th.dtype) -> tuple[th.Tensor, RecurrentStates | None]:
+        """
+        The same as arithmetic, for all steps at once: states times the first, plus the second.
+
+        :param dtype: the states' precision
+        :return: ``(time, batch, 1)``, and each ``(time, batch, hidden_size)`` or ``None`` for nothing to add
+        """
+        starts = self.episode_starts
+        if self.window_starts is None:
+            return (~starts).unsqueeze(-1).to(dtype), None
+        keeps = ~(starts | self.window_starts).unsqueeze(-1)
+        if self.initial_states is None:
+            return keeps.to(dtype), None
+        puts_back = (self.window_starts & ~starts).unsqueeze(-1)
+        return keeps.to(dtype), tuple(puts_back * state for state in self.initial_states)
 
 
 class RecurrentCell(nn.Module):
@@ -55,7 +98,7 @@ class RecurrentCell(nn.Module):
         :return: ``(..., gates * hidden_size)``
         """
         weights = self.weights(layer)
-        return F.linear(inputs, weights.weight_ih, weights.bias_ih)
+        return F.linear(inputs.to(weights.weight_ih.dtype), weights.weight_ih, weights.bias_ih)
 
     def step(self, layer: int, projected: th.Tensor, states: RecurrentStates) -> RecurrentStates:
         """
@@ -68,6 +111,24 @@ class RecurrentCell(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} must define step()")
 
+    def run(
+        self, layer: int, projected: th.Tensor, states: RecurrentStates, resets: Resets
+    ) -> tuple[th.Tensor, RecurrentStates]:
+        """
+        All steps of one layer.
+
+        :param layer: which layer
+        :param projected: what :meth:`project` made of the inputs, ``(time, batch, gates * hidden_size)``
+        :param states: the layer's states before the first step, each ``(batch, hidden_size)``
+        :param resets: where states are put back
+        :return: the outputs ``(time, batch, hidden_size)``, and the states after the last step
+        """
+        outputs = []
+        for time, projected_t in enumerate(projected):
+            states = self.step(layer, projected_t, resets.apply(states, time))
+            outputs.append(states[0])
+        return th.stack(outputs), states
+
 
 class LSTM(RecurrentCell):
     """Long short-term memory, the paper's cell; PyTorch's equations and weight layout, states ``(h, c)``."""
@@ -75,14 +136,25 @@ class LSTM(RecurrentCell):
     n_states = 2
     cell_class = nn.LSTMCell
 
+    def project(self, layer: int, inputs: th.Tensor) -> th.Tensor:
+        """See :meth:`RecurrentCell.project`; both biases are added here, at once for all steps."""
+        weights = self.weights(layer)
+        return F.linear(inputs.to(weights.weight_ih.dtype), weights.weight_ih, weights.bias_ih + weights.bias_hh)
+
     def step(self, layer: int, projected: th.Tensor, states: RecurrentStates) -> RecurrentStates:
         """See :meth:`RecurrentCell.step`."""
         hidden, memory = states
-        weights = self.weights(layer)
-        gates = projected + F.linear(hidden, weights.weight_hh, weights.bias_hh)
+        weight = self.weights(layer).weight_hh
+        gates = (projected + F.linear(hidden.to(weight.dtype), weight)).to(memory.dtype)
         input_gate, forget_gate, candidate, output_gate = gates.chunk(4, dim=-1)
         memory = th.sigmoid(forget_gate) * memory + th.sigmoid(input_gate) * th.tanh(candidate)
         return th.sigmoid(output_gate) * th.tanh(memory), memory
+
+    def run(
+        self, layer: int, projected: th.Tensor, states: RecurrentStates, resets: Resets
+    ) -> tuple[th.Tensor, RecurrentStates]:
+        """See :meth:`RecurrentCell.run`; the same as stepping, faster."""
+        return run_lstm(projected, self.weights(layer).weight_hh, states, *resets.as_factors(states[0].dtype))
 
 
 class GRU(RecurrentCell):
@@ -95,8 +167,9 @@ class GRU(RecurrentCell):
         """See :meth:`RecurrentCell.step`."""
         (hidden,) = states
         weights = self.weights(layer)
-        reset_x, update_x, candidate_x = projected.chunk(3, dim=-1)
-        reset_h, update_h, candidate_h = F.linear(hidden, weights.weight_hh, weights.bias_hh).chunk(3, dim=-1)
+        from_hidden = F.linear(hidden.to(weights.weight_hh.dtype), weights.weight_hh, weights.bias_hh)
+        reset_x, update_x, candidate_x = projected.to(hidden.dtype).chunk(3, dim=-1)
+        reset_h, update_h, candidate_h = from_hidden.to(hidden.dtype).chunk(3, dim=-1)
         update = th.sigmoid(update_x + update_h)
         candidate = th.tanh(candidate_x + th.sigmoid(reset_x + reset_h) * candidate_h)
         return ((1 - update) * candidate + update * hidden,)
@@ -150,23 +223,16 @@ def unroll(
     :param episode_starts: ``(time, batch)``, bool: where the state is put back to zero
     :param window_starts: ``(time, batch)``, bool: where, short of an episode's start, it is put back to
         ``initial_states``
-    :param initial_states: shaped as ``states``; needed with ``window_starts``
+    :param initial_states: shaped as ``states``; zeros when ``None``
     :return: the last layer's outputs ``(time, batch, hidden_size)``, and the states after the last step
     """
     last_states = []
     for layer in range(cell.n_layers):
-        layer_states = tuple(state[layer] for state in states)
         initial = None if initial_states is None else tuple(state[layer] for state in initial_states)
-        projected = cell.project(layer, inputs)
-        outputs = []
-        for time in range(len(inputs)):
-            if window_starts is not None:
-                layer_states = reset_states(layer_states, window_starts[time], initial)
-            layer_states = reset_states(layer_states, episode_starts[time])
-            layer_states = cell.step(layer, projected[time], layer_states)
-            outputs.append(layer_states[0])
-        # time x (batch, hidden_size) -> (time, batch, hidden_size), the next layer's inputs
-        inputs = th.stack(outputs)
+        resets = Resets(episode_starts, window_starts, initial)
+        layer_states = tuple(state[layer] for state in states)
+        # The outputs (time, batch, hidden_size) are the next layer's inputs
+        inputs, layer_states = cell.run(layer, cell.project(layer, inputs), layer_states, resets)
         last_states.append(layer_states)
     # n_layers x n_states x (batch, hidden_size) -> n_states x (n_layers, batch, hidden_size)
     return inputs, tuple(th.stack(tensors) for tensors in zip(*last_states, strict=True))

@@ -14,7 +14,10 @@ never trained on::
 Slots are counted from 0 on, per environment and for ever (*logical* index); slot ``i`` lies at ``i % capacity``.
 """
 
+from typing import Any
+
 import numpy as np
+import torch as th
 
 
 class SlotStorage:
@@ -26,6 +29,7 @@ class SlotStorage:
     :param capacity: slots per environment
     :param n_envs: number of environments
     :param observation_shapes: shape and dtype of an observation, by its key in the space; ``""`` for a plain space
+    :param device: where observations are kept; all else is on the host
     """
 
     actions: np.ndarray
@@ -35,11 +39,18 @@ class SlotStorage:
     episode_starts: np.ndarray
     final: np.ndarray
 
-    def __init__(self, capacity: int, n_envs: int, observation_shapes: dict[str, tuple[tuple[int, ...], np.dtype]]) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        n_envs: int,
+        observation_shapes: dict[str, tuple[tuple[int, ...], np.dtype]],
+        device: th.device | str = "cpu",
+    ) -> None:
         self.capacity = capacity
         self.n_envs = n_envs
         self.observation_shapes = observation_shapes
-        self.observations: dict[str, np.ndarray] = {}
+        self.device = th.device(device)
+        self.observations: dict[str, th.Tensor] = {}
         self.lstm_states: list[np.ndarray] = []
         self.clear()
 
@@ -81,13 +92,30 @@ class SlotStorage:
             self._allocate()
         rows = self.rows(envs, self.n_written[envs])
         for key, stored in self.observations.items():
-            stored[rows] = observations[key]
+            if stored.device.type == "cpu":
+                stored.numpy()[rows] = observations[key]  # in less time than PyTorch takes
+            else:
+                stored[th.from_numpy(rows).to(stored.device)] = th.as_tensor(observations[key]).to(stored.device)
         for array in (self.actions, self.rewards, self.terminated, self.truncated):
             array[rows] = 0
         self.episode_starts[rows] = episode_start
         self.final[rows] = final
         self.n_written[envs] += 1
         self.is_open[envs] = ~final
+
+    def to(self, device: th.device | str) -> None:
+        """
+        Move the observations.
+
+        :param device: where to
+        """
+        self.device = th.device(device)
+        self.observations = {key: stored.to(self.device) for key, stored in self.observations.items()}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is saved on a machine with a GPU can be loaded on one without
+        on_host = {key: stored.cpu() for key, stored in self.observations.items()}
+        return {**self.__dict__, "observations": on_host, "device": th.device("cpu")}
 
     def end_open_episodes(self) -> None:
         """Cut running episodes off at their newest observation, as a time limit would: from here on there is no telling."""
@@ -101,9 +129,9 @@ class SlotStorage:
 
     def _allocate(self) -> None:
         n_slots = self.capacity * self.n_envs
-        self.observations = {
-            key: np.zeros((n_slots, *shape), dtype=dtype) for key, (shape, dtype) in self.observation_shapes.items()
-        }
+        for key, (shape, dtype) in self.observation_shapes.items():
+            # numpy's zeros take no memory until they are written to
+            self.observations[key] = th.from_numpy(np.zeros((n_slots, *shape), dtype=dtype)).to(self.device)
         self.actions = np.zeros(n_slots, dtype=np.int64)
         self.rewards = np.zeros(n_slots, dtype=np.float32)
         self.terminated = np.zeros(n_slots, dtype=bool)

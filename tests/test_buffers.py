@@ -486,6 +486,8 @@ def arrays_in(thing: Any) -> list[np.ndarray]:
     """Every array that an object holds, at whatever depth."""
     if isinstance(thing, np.ndarray):
         return [thing]
+    if isinstance(thing, th.Tensor):
+        return [thing.numpy()]
     if isinstance(thing, dict):
         return [array for value in thing.values() for array in arrays_in(value)]
     if isinstance(thing, list | tuple):

@@ -55,7 +55,7 @@ def stored(model: DRQN, env: int) -> dict[str, np.ndarray]:
     names = ("actions", "rewards", "terminated", "truncated", "episode_starts", "final")
     arrays = {name: getattr(storage, name)[rows] for name in names}
     states = {f"state {index}": array[rows] for index, array in enumerate(storage.lstm_states)}
-    return {"observations": storage.observations[""][rows], **arrays, **states}
+    return {"observations": storage.observations[""].numpy()[rows], **arrays, **states}
 
 
 def relive(model: DRQN, lived: dict[str, np.ndarray]) -> Iterator[tuple[int, Any, int]]:

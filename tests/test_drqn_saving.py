@@ -279,7 +279,7 @@ def test_a_loaded_replay_buffers_running_episode_is_cut_off_unless_told_otherwis
     newest = int(storage.newest[0])
     assert storage.final[newest] == storage.truncated[newest - 1] == is_cut
     model.learn(1, reset_num_timesteps=False)
-    assert storage.observations[""][newest + 1].tolist() == ([5, 3] if is_cut else [5, 4])
+    assert storage.observations[""].numpy()[newest + 1].tolist() == ([5, 3] if is_cut else [5, 4])
     assert storage.episode_starts[newest + 1] == is_cut
 
 

@@ -197,14 +197,14 @@ class Recorder(KVWriter):
 def test_logged_numbers_are_means_since_the_last_log() -> None:
     model = make_model()
     model.learn(40, log_interval=10**6)
-    sums, n_summed = {name: value.item() for name, value in model._train_sums.items()}, model._n_summed
+    sums, n_summed = {name: value.item() for name, value in model._learner._sums.items()}, model._learner._n_summed
     assert n_summed == model._n_updates == 5
     recorder = Recorder()
     model.set_logger(Logger(None, [recorder]))
     model.dump_logs()
     for name, total in sums.items():
         assert recorder.written[f"train/{name}"] == pytest.approx(total / n_summed)
-    assert (model._train_sums, model._n_summed) == ({}, 0)
+    assert (model._learner._sums, model._learner._n_summed) == ({}, 0)
 
 
 def test_a_progress_bar_can_be_shown(capfd: pytest.CaptureFixture[str]) -> None:

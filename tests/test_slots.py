@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch as th
 
 from drqn_sb3.slots import SlotStorage
 
@@ -168,8 +169,8 @@ def test_dict_observations_are_stored_key_by_key_in_their_own_types() -> None:
     observations = {"image": np.full((1, 1, 2, 2), 255, dtype=np.uint8), "cue": np.array([[10**12]])}
     storage.push(np.array([0]), observations, True, np.array([False]))
     assert {key: (array.shape, array.dtype) for key, array in storage.observations.items()} == {
-        "image": ((3, 1, 2, 2), np.dtype(np.uint8)),
-        "cue": ((3, 1), np.dtype(np.int64)),
+        "image": ((3, 1, 2, 2), th.uint8),
+        "cue": ((3, 1), th.int64),
     }
     assert (storage.observations["image"][0] == 255).all()
     assert storage.observations["cue"][0] == 10**12

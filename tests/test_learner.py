@@ -289,7 +289,7 @@ def test_loss_and_gradients_equal_those_of_a_plain_walk(kwargs: dict[str, Any]) 
     model = make_model(**kwargs)
     histories = live_twice(model)
     windows = every_window(histories)
-    loss, statistics = model._compute_loss(replay_buffer(model).gather(windows))
+    loss, statistics = model._learner.compute_loss(replay_buffer(model).gather(windows))
     gradients = th.autograd.grad(loss, list(model.q_net.parameters()))
     nets = model.q_net, model.q_net_target
     walks = [walk(model, nets, histories[env], int(first)) for env, first in zip(windows.envs, windows.first, strict=True)]
@@ -348,7 +348,7 @@ def test_a_training_step_goes_down_the_clipped_gradient(max_grad_norm: float) ->
         assert_close(new, old - 0.5 * gradient * min(max_grad_norm / norm.item(), 1.0))
     for old, new in zip(target_before.parameters(), model.q_net_target.parameters(), strict=True):
         assert th.equal(old, new)
-    assert model._train_sums["grad_norm"].item() == pytest.approx(norm.item(), rel=1e-4)
+    assert model._learner._sums["grad_norm"].item() == pytest.approx(norm.item(), rel=1e-4)
 
 
 # --- sequential replay ---
@@ -400,7 +400,7 @@ def test_sequential_replay_carries_the_state_from_update_to_update(cell: str, n_
         envs, firsts = sampler.last.envs.tolist(), sampler.last.first.tolist()
         walks = [row.follow(model, nets, histories, env, first) for row, env, first in zip(rows, envs, firsts, strict=True)]
         gradients = [parameter.grad for parameter in model.q_net.parameters()]
-        assert_update_equals(model, nets, walks, {key: value.item() for key, value in model._train_sums.items()}, gradients)
+        assert_update_equals(model, nets, walks, {key: value.item() for key, value in model._learner._sums.items()}, gradients)
         model.dump_logs()
         if update == 3:
             model.q_net_target.load_state_dict(model.q_net.state_dict())

@@ -1,0 +1,202 @@
+"""
+The learner: from a batch of windows to new weights.
+
+Axis order ``(time, batch, ...)``. Nothing here waits for the device: what is worth watching is summed up there, and read
+only when it is logged.
+"""
+
+from typing import NamedTuple
+
+import torch as th
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from drqn_sb3.losses import masked_huber_loss, masked_mean, n_step_targets
+from drqn_sb3.policies import DRQNPolicy, RecurrentQNetwork
+from drqn_sb3.precision import Replica
+from drqn_sb3.type_aliases import RecurrentStates, SequenceSamples
+
+
+class LearnerSettings(NamedTuple):
+    """What an update depends on; the names are those of :class:`~drqn_sb3.drqn.DRQN`'s arguments."""
+
+    gamma: float
+    n_steps: int
+    burn_in: int
+    sequence_length: int
+    double_q: bool
+    initial_state: str
+    replay: str
+    max_grad_norm: float
+
+
+class Learner:
+    """
+    Updates a policy's Q-network.
+
+    :param policy: the policy, with its optimiser
+    :param settings: what an update depends on
+    :param dtype: the precision to compute in, see :func:`drqn_sb3.precision.compute_dtype`
+    """
+
+    def __init__(self, policy: DRQNPolicy, settings: LearnerSettings, dtype: th.dtype) -> None:
+        self.policy = policy
+        self.settings = settings
+        self.dtype = dtype
+        self.online = Replica(policy.q_net, dtype)
+        self.target = Replica(policy.q_net_target, dtype)
+        self.forget()
+        self._sums: dict[str, th.Tensor] = {}
+        self._n_summed = 0
+
+    def forget(self) -> None:
+        """Let go of the states that sequential replay carries from window to window."""
+        self._carried_states: tuple[RecurrentStates, RecurrentStates] | None = None
+
+    def set_training_mode(self, mode: bool) -> None:
+        """
+        Switch what behaves otherwise in training, such as dropout, in the online network.
+
+        :param mode: whether to train
+        """
+        self.policy.set_training_mode(mode)
+        self.online.network.set_training_mode(mode)
+
+    def pull_weights(self) -> None:
+        """Follow the policy's weights; to be called when they were changed by others."""
+        self.online.pull_weights()
+        self.target.pull_weights()
+
+    def update(self, samples: SequenceSamples) -> None:
+        """
+        Take one step down the loss' gradient.
+
+        :param samples: the windows to learn from
+        """
+        loss, statistics = self.compute_loss(samples)
+        self.online.clear_gradients()
+        loss.backward()
+        self.online.push_gradients()
+        grad_norm = self._clip_gradients()
+        self.policy.optimizer.step()
+        self.online.pull_weights()
+        self._sum_up({"grad_norm": grad_norm, **statistics})
+
+    def compute_loss(self, samples: SequenceSamples) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+        """
+        Loss of a batch of windows, and what is worth watching.
+
+        Both networks are unrolled over the whole window, each from its own state; gradients come from the training slots.
+
+        :param samples: the windows
+        :return: the loss, a scalar with gradients, and scalars without, by name
+        """
+        settings = self.settings
+        begin, stop = settings.burn_in, settings.burn_in + settings.sequence_length
+        online_initial, target_initial = self._initial_states(samples)
+        q_values, last_q_values, online_states = self._unroll_online(samples, online_initial)
+        with th.no_grad():
+            target_q_values, target_states = self._unroll_target(samples, target_initial)
+            # (sequence_length + n_steps, batch, n_actions)
+            judges = target_q_values if last_q_values is None else th.cat((q_values, last_q_values))
+            values = target_q_values.gather(2, judges.argmax(dim=2, keepdim=True)).squeeze(2)
+            ends = (samples.terminated[begin:], samples.truncated[begin:])
+            targets = n_step_targets(samples.rewards[begin:], *ends, values, settings.gamma, settings.n_steps)
+        # (sequence_length, batch, n_actions) -> (sequence_length, batch)
+        chosen = q_values.gather(2, samples.actions[begin:stop].unsqueeze(2)).squeeze(2)
+        loss = masked_huber_loss(chosen, targets, samples.mask)
+        if settings.replay == "sequential":
+            self._carried_states = tuple(state.detach() for state in online_states), target_states
+        with th.no_grad():
+            statistics = {
+                "loss": loss.detach(),
+                "q_mean": masked_mean(chosen, samples.mask),
+                "td_error": masked_mean((chosen - targets).abs(), samples.mask),
+                "terminal_share": masked_mean(samples.terminated[begin:stop].float(), samples.mask),
+                "state_norm": online_states[0].norm(dim=-1).mean(),
+            }
+        return loss, statistics
+
+    def read_statistics(self) -> dict[str, float]:
+        """
+        Means of what was worth watching over the updates since the last time.
+
+        :return: by name; empty where there was no update
+        """
+        means = {name: value.item() / self._n_summed for name, value in self._sums.items()}
+        self._sums, self._n_summed = {}, 0
+        return means
+
+    def _initial_states(self, samples: SequenceSamples) -> tuple[RecurrentStates | None, RecurrentStates | None]:
+        """Where the online and the target network start from; ``None`` for zeros."""
+        if self.settings.replay == "sequential":
+            if self._carried_states is not None and self._carried_states[0][0].shape[1] == samples.mask.shape[1]:
+                return self._carried_states
+        elif self.settings.initial_state == "stored":
+            if samples.lstm_states is None:
+                raise ValueError('initial_state="stored" needs a replay buffer filled with stored states, this one has none')
+            return samples.lstm_states, samples.lstm_states
+        return None, None
+
+    def _unroll_online(
+        self, samples: SequenceSamples, initial_states: RecurrentStates | None
+    ) -> tuple[th.Tensor, th.Tensor | None, RecurrentStates]:
+        """
+        Q-values of the training slots, with gradients, of the bootstrap slots, where double Q-learning needs them, and the
+        states between.
+        """
+        begin, stop = self.settings.burn_in, self.settings.burn_in + self.settings.sequence_length
+        network, states, last_q_values = self.online.network, initial_states, None
+        if begin > 0:
+            with th.no_grad():
+                _, states = _unroll(network, samples, slice(begin), states, initial_states)
+        q_values, states = _unroll(network, samples, slice(begin, stop), states, initial_states)
+        if self.settings.double_q:
+            with th.no_grad():
+                last_q_values, _ = _unroll(network, samples, slice(stop, None), states, initial_states)
+        return q_values, last_q_values, states
+
+    def _unroll_target(
+        self, samples: SequenceSamples, initial_states: RecurrentStates | None
+    ) -> tuple[th.Tensor, RecurrentStates]:
+        """Q-values of the training and the bootstrap slots, and, if states are carried on, those between."""
+        begin, stop = self.settings.burn_in, self.settings.burn_in + self.settings.sequence_length
+        if self.settings.replay == "random":
+            q_values, states = _unroll(self.target.network, samples, slice(None), initial_states, initial_states)
+            return q_values[begin:], states
+        q_values, states = _unroll(self.target.network, samples, slice(stop), initial_states, initial_states)
+        last_q_values, _ = _unroll(self.target.network, samples, slice(stop, None), states, initial_states)
+        return th.cat((q_values, last_q_values)), states
+
+    def _clip_gradients(self) -> th.Tensor:
+        """Scale the gradients to a norm of at most ``max_grad_norm``; gives their norm before."""
+        parameters = [parameter for parameter in self.policy.q_net.parameters() if parameter.grad is not None]
+        grad_norm = get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+        # On a processor, looking costs less than multiplying by one
+        if grad_norm.device.type != "cpu" or grad_norm > self.settings.max_grad_norm:
+            clip_grads_with_norm_(parameters, self.settings.max_grad_norm, grad_norm)
+        return grad_norm
+
+    def _sum_up(self, statistics: dict[str, th.Tensor]) -> None:
+        for name, value in statistics.items():
+            self._sums[name] = self._sums.get(name, th.zeros_like(value)) + value
+        self._n_summed += 1
+
+
+def _unroll(
+    network: RecurrentQNetwork,
+    samples: SequenceSamples,
+    part: slice,
+    states: RecurrentStates | None,
+    initial_states: RecurrentStates | None,
+) -> tuple[th.Tensor, RecurrentStates]:
+    """Q-values of a part of the windows, from its states on, and the states after it."""
+    if states is None:
+        states = network.zero_states(samples.mask.shape[1])
+    observations: PyTorchObs
+    if isinstance(samples.observations, dict):
+        observations = {key: value[part] for key, value in samples.observations.items()}
+    else:
+        observations = samples.observations[part]
+    starts = (samples.episode_starts[part], samples.window_starts[part])
+    return network.unroll(observations, states, *starts, initial_states)

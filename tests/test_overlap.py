@@ -1,0 +1,129 @@
+"""Working while environments step: in which order, and that what is learned does not depend on where they step."""
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch as th
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+from toy_env import ToyEnv
+
+from drqn_sb3 import DRQN
+from drqn_sb3.overlap import WorkWhileStepping
+
+
+def test_work_is_done_between_sending_actions_and_fetching_results() -> None:
+    order = []
+
+    class Recorder(DummyVecEnv):
+        def step_async(self, actions: np.ndarray) -> None:
+            order.append("send")
+            super().step_async(actions)
+
+        def step_wait(self) -> Any:
+            order.append("fetch")
+            return super().step_wait()
+
+    env = WorkWhileStepping(Recorder([ToyEnv]), lambda: order.append("work"))
+    env.reset()
+    env.step(np.array([0]))
+    env.step(np.array([1]))
+    assert order == ["send", "work", "fetch"] * 2
+
+
+class WaitingEnv(ToyEnv):
+    """Steps once a file is there."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.file = file
+
+    def step(self, action: int) -> Any:
+        give_up = time.monotonic() + 60
+        while not self.file.exists():
+            if time.monotonic() > give_up:
+                raise TimeoutError("nobody worked while this environment stepped")
+            time.sleep(0.001)
+        return super().step(action)
+
+
+def test_environments_in_processes_of_their_own_step_meanwhile(tmp_path: Path) -> None:
+    file = tmp_path / "worked"
+    env = WorkWhileStepping(SubprocVecEnv([partial(WaitingEnv, file)]), file.touch)
+    try:
+        env.reset()
+        env.step(np.array([0]))
+    finally:
+        env.close()
+
+
+def make_model(env: VecEnv, **kwargs: Any) -> DRQN:
+    kwargs = {"train_freq": 3, "gradient_steps": 2, "learning_starts": 40, "batch_size": 8, "seed": 3, **kwargs}
+    return DRQN("MlpLstmPolicy", env, policy_kwargs={"hidden_size": 8}, **kwargs)
+
+
+@pytest.mark.parametrize("n_steps", [200, 201, 202], ids=["update at the end", "one step later", "two steps later"])
+def test_what_is_learned_does_not_depend_on_where_environments_step(n_steps: int) -> None:
+    learned = []
+    for vec_env_cls in (DummyVecEnv, SubprocVecEnv):
+        env = make_vec_env(ToyEnv, n_envs=2, seed=0, vec_env_cls=vec_env_cls)
+        model = make_model(env).learn(2 * n_steps)
+        learned.append([parameter.detach() for parameter in model.q_net.parameters()])
+        env.close()
+    for one, other in zip(*learned, strict=True):
+        assert th.equal(one, other)
+
+
+class Log(BaseCallback):
+    """What an update came after."""
+
+    def __init__(self, model: DRQN) -> None:
+        super().__init__()
+        self.events: list[str] = []
+        self.n_updates = 0
+
+    def _on_step(self) -> bool:
+        self.note("step")
+        return True
+
+    def _on_training_end(self) -> None:
+        self.note("end")
+
+    def note(self, event: str) -> None:
+        self.events += ["update"] * (self.model._n_updates - self.n_updates) + [event]  # type: ignore[attr-defined]
+        self.n_updates = self.model._n_updates  # type: ignore[attr-defined]
+
+
+def test_updates_are_made_in_the_next_step_and_none_is_left_at_the_end() -> None:
+    model = make_model(make_vec_env(ToyEnv), learning_starts=18, gradient_steps=1)
+    log = Log(model)
+    model.learn(27, callback=log)
+    # After the steps 21, 24 and 27 (every third, above 18) one is due: made before what step 22 gave is seen, and so on
+    assert log.events == ["step"] * 21 + ["update", *["step"] * 3] * 2 + ["update", "end"]
+
+
+def test_dropout_is_off_while_acting_and_on_while_learning() -> None:
+    seen: dict[bool, set[bool]] = {True: set(), False: set()}
+
+    class Dropout(th.nn.Dropout):
+        def forward(self, value: th.Tensor) -> th.Tensor:
+            seen[th.is_grad_enabled()].add(self.training)
+            return super().forward(value)
+
+    model = make_model(make_vec_env(ToyEnv))
+    model.q_net.encoder.append(Dropout(0.5))
+    model.learn(120)
+    assert seen[True] == {True}
+    assert False in seen[False]
+
+
+def test_the_model_keeps_the_environments_it_was_given() -> None:
+    model = make_model(make_vec_env(ToyEnv))
+    env = model.get_env()
+    model.learn(60)
+    assert model.get_env() is env and not isinstance(env, WorkWhileStepping)
