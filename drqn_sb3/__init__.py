@@ -8,6 +8,7 @@ import_quietly("gym")
 from drqn_sb3.buffers import SequenceReplayBuffer
 from drqn_sb3.drqn import DRQN
 from drqn_sb3.envs import register_envs
+from drqn_sb3.frame_stack import FrameStackReplayBuffer
 from drqn_sb3.policies import CnnLstmPolicy, MlpLstmPolicy, MultiInputLstmPolicy
 from drqn_sb3.wrappers import FlickerObservation
 
@@ -17,6 +18,7 @@ __all__ = [
     "DRQN",
     "CnnLstmPolicy",
     "FlickerObservation",
+    "FrameStackReplayBuffer",
     "MlpLstmPolicy",
     "MultiInputLstmPolicy",
     "SequenceReplayBuffer",

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from drqn_sb3.buffers import SequenceReplayBuffer
 from drqn_sb3.drqn import DRQN
 from drqn_sb3.envs import register_envs
+from drqn_sb3.frame_stack import FrameStackReplayBuffer
 
 if TYPE_CHECKING:
     import optuna
@@ -46,7 +48,12 @@ def register() -> None:
     rl_zoo3.benchmark``, it can be started in any directory: it runs ``python enjoy.py``, which exists in a checkout of
     the zoo only; where the current directory has no such file, that one command becomes
     ``python -m rl_zoo3.enjoy``, run by the same interpreter.
+
+    Hyperparameters may say ``replay_buffer_class: FrameStackReplayBuffer``, and nothing more: its depth is then that of
+    ``frame_stack``, and it is told ``n_steps`` and ``gamma``, which SB3 does not pass on, those that ``-optimize`` samples
+    for ``dqn`` and ``qrdqn`` included. What ``replay_buffer_kwargs`` says comes first. See :func:`fill_in_frame_stack`.
     """
+    from rl_zoo3 import exp_manager
     from rl_zoo3.exp_manager import ExperimentManager
     from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
     from rl_zoo3.utils import ALGOS
@@ -56,6 +63,12 @@ def register() -> None:
     HYPERPARAMS_CONVERTER[ALGO] = convert_drqn_params
     register_envs()
     _find_default_config(ExperimentManager)
+    # The zoo evaluates `replay_buffer_class` among that module's names
+    for buffer_class in (FrameStackReplayBuffer, SequenceReplayBuffer):
+        setattr(exp_manager, buffer_class.__name__, buffer_class)
+    _fit_frame_stack_to_hyperparams(ExperimentManager)
+    for algo in ("dqn", "qrdqn"):
+        HYPERPARAMS_SAMPLER[algo] = _fit_frame_stack_to_sample(HYPERPARAMS_SAMPLER[algo])
     if _running_module() == "rl_zoo3.benchmark":
         _run_enjoy_from_anywhere()
 
@@ -120,6 +133,66 @@ def _find_default_config(manager_class: "type[ExperimentManager]") -> None:
 
     init_with_default_config.uses_default_config = True  # type: ignore[attr-defined]
     manager_class.__init__ = init_with_default_config  # type: ignore[method-assign]
+
+
+# --- the frame stack's replay buffer ---
+
+
+def fill_in_frame_stack(hyperparams: dict[str, Any], frame_stack: int | None) -> dict[str, Any]:
+    """
+    Tell a :class:`~drqn_sb3.frame_stack.FrameStackReplayBuffer` what the rest of the hyperparameters say.
+
+    :param hyperparams: keyword arguments of the algorithm, as the zoo has preprocessed them
+    :param frame_stack: number of frames that the zoo stacks, ``None`` for no stacks
+    :return: the same, if they name no such buffer; else with ``n_stack`` in ``replay_buffer_kwargs``, and, where ``n_steps``
+        is above 1, ``n_steps`` and ``gamma`` too. ``n_steps`` itself is left out: SB3 would warn that it ignores it.
+    """
+    buffer_class = hyperparams.get("replay_buffer_class")
+    if not (isinstance(buffer_class, type) and issubclass(buffer_class, FrameStackReplayBuffer)):
+        return hyperparams
+    hyperparams = hyperparams.copy()
+    buffer_kwargs = {"n_stack": frame_stack or 1}
+    n_steps = hyperparams.pop("n_steps", 1)
+    if n_steps > 1:
+        # 0.99 is the default of SB3's algorithms
+        buffer_kwargs |= {"n_steps": n_steps, "gamma": hyperparams.get("gamma", 0.99)}
+    hyperparams["replay_buffer_kwargs"] = buffer_kwargs | (hyperparams.get("replay_buffer_kwargs") or {})
+    return hyperparams
+
+
+def _fit_frame_stack_to_hyperparams(manager_class: "type[ExperimentManager]") -> None:
+    """Have a manager fill in what its hyperparameters leave out of the frame stack's buffer."""
+    preprocess = manager_class._preprocess_hyperparams
+    if getattr(preprocess, "fills_in_frame_stack", False):
+        return
+
+    @functools.wraps(preprocess)
+    def preprocess_and_fill_in(self: "ExperimentManager", hyperparams: dict[str, Any]) -> Any:
+        processed, *others = preprocess(self, hyperparams)
+        return fill_in_frame_stack(processed, self.frame_stack), *others
+
+    preprocess_and_fill_in.fills_in_frame_stack = True  # type: ignore[attr-defined]
+    manager_class._preprocess_hyperparams = preprocess_and_fill_in  # type: ignore[method-assign]
+
+
+def _fit_frame_stack_to_sample(sampler: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Have a sampler of the zoo's tell the frame stack's buffer the discount factor that it has sampled."""
+    if getattr(sampler, "fills_in_frame_stack", False):
+        return sampler
+
+    @functools.wraps(sampler)
+    def sample_and_fill_in(
+        trial: "optuna.Trial", n_actions: int, n_envs: int, additional_args: dict[str, Any]
+    ) -> dict[str, Any]:
+        sampled = sampler(trial, n_actions, n_envs, additional_args)
+        # The config's `replay_buffer_kwargs`, whatever the buffer is
+        buffer_kwargs = additional_args["her_kwargs"]
+        if {"n_stack", "gamma"} <= buffer_kwargs.keys():
+            sampled["replay_buffer_kwargs"] = {**buffer_kwargs, "gamma": sampled["gamma"]}
+        return sampled
+
+    sample_and_fill_in.fills_in_frame_stack = True  # type: ignore[attr-defined]
+    return sample_and_fill_in
 
 
 # --- search space ---

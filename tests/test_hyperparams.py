@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import warnings
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +16,7 @@ from rl_zoo3.utils import ALGOS
 from stable_baselines3 import DQN
 from stable_baselines3.common.vec_env import VecEnv
 
-from drqn_sb3 import DRQN
+from drqn_sb3 import DRQN, FrameStackReplayBuffer
 from drqn_sb3.zoo import NET_ARCHS, convert_drqn_params, hyperparams_file, register, sample_drqn_params
 
 register()
@@ -72,6 +73,36 @@ def test_an_entry_builds_its_agent(name: str, env_id: str, tmp_path: Path) -> No
     assert model.env is not None
     assert actions.shape == (model.env.num_envs,)
     model.env.close()
+
+
+@pytest.mark.parametrize(("name", "env_id"), [entry for entry in ENTRIES if algorithm(entry[0]) == "dqn"])
+def test_the_stock_dqn_stores_each_frame_once(name: str, env_id: str, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        # SB3's, that it ignores `n_steps`
+        warnings.filterwarnings("error", message=".*replay_buffer")
+        model = build(name, env_id, tmp_path)
+    assert model.env is not None
+    model.env.close()
+    entry, buffer = CONFIGS[name][env_id], model.replay_buffer
+    assert isinstance(buffer, FrameStackReplayBuffer)
+    assert buffer.handle_timeout_termination
+    assert buffer.n_stack == entry["frame_stack"]
+    assert buffer.n_steps == entry.get("n_steps", 1)
+    assert buffer.n_steps == 1 or buffer.gamma == entry["gamma"] == model.gamma
+
+
+def test_hyperparameters_given_by_hand_reach_the_buffer(tmp_path: Path) -> None:
+    given = {"frame_stack": 10, "n_steps": 5, "gamma": 0.9, "learning_starts": 40, "batch_size": 4}
+    model = build("dqn.yml", "SlimeVolley-v0", tmp_path, **given)
+    buffer = model.replay_buffer
+    assert isinstance(buffer, FrameStackReplayBuffer)
+    assert (buffer.n_stack, buffer.n_steps, buffer.gamma) == (10, 5, 0.9)
+    model.learn(60)
+    assert model._n_updates > 0
+    discounts = buffer.sample(64).discounts
+    assert discounts is not None
+    assert discounts.max() == pytest.approx(0.9, rel=1e-6)
+    assert discounts.min() == pytest.approx(0.9**5, rel=1e-6)
 
 
 @pytest.mark.parametrize(("name", "env_id"), ENTRIES)

@@ -8,8 +8,10 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import gymnasium as gym
+import optuna
 import pytest
 import rl_zoo3
 import rl_zoo3.enjoy
@@ -18,9 +20,11 @@ import rl_zoo3.hyperparams_opt
 import rl_zoo3.train
 import rl_zoo3.utils
 from rl_zoo3.exp_manager import ExperimentManager
+from stable_baselines3 import DQN
+from stable_baselines3.common.buffers import ReplayBuffer
 
-from drqn_sb3 import DRQN, zoo
-from drqn_sb3.zoo import default_config, hyperparams_file, register
+from drqn_sb3 import DRQN, FrameStackReplayBuffer, SequenceReplayBuffer, zoo
+from drqn_sb3.zoo import default_config, fill_in_frame_stack, hyperparams_file, register
 
 ZOO_FOLDER = Path(rl_zoo3.__file__).parent / "hyperparams"
 OURS = str(hyperparams_file("drqn.yml").parent)
@@ -44,6 +48,8 @@ def test_registering_again_changes_nothing() -> None:
         return (
             *(dict(shared) for shared in dicts),
             ExperimentManager.__init__,
+            ExperimentManager._preprocess_hyperparams,
+            dict(vars(rl_zoo3.exp_manager)),
             subprocess.call,
             dict(gym.registry),
             list(sys.meta_path),
@@ -57,9 +63,105 @@ def test_registering_again_changes_nothing() -> None:
 def test_what_the_zoo_had_is_left_alone() -> None:
     assert list(rl_zoo3.ALGOS)[-1] == "drqn"
     assert rl_zoo3.ALGOS["dqn"] is rl_zoo3.utils.DQN
-    assert rl_zoo3.exp_manager.HYPERPARAMS_SAMPLER["dqn"] is rl_zoo3.hyperparams_opt.sample_dqn_params
+    assert rl_zoo3.exp_manager.HYPERPARAMS_SAMPLER["sac"] is rl_zoo3.hyperparams_opt.sample_sac_params
     assert not (ZOO_FOLDER / "drqn.yml").exists()
     assert not hasattr(subprocess.call, "runs_enjoy_from_anywhere")  # this program is not the zoo's benchmark
+
+
+# --- replay buffers in hyperparameters ---
+
+
+@pytest.mark.parametrize("buffer_class", [FrameStackReplayBuffer, SequenceReplayBuffer])
+def test_hyperparameters_may_name_our_buffers(buffer_class: type[ReplayBuffer]) -> None:
+    manager = ExperimentManager(argparse.Namespace(), "dqn", "CartPole-v1", "logs")
+    processed, *_ = manager._preprocess_hyperparams({"n_timesteps": 1, "replay_buffer_class": buffer_class.__name__})
+    assert processed["replay_buffer_class"] is buffer_class
+
+
+FRAME_STACK = {"replay_buffer_class": FrameStackReplayBuffer}
+FILLED_IN: dict[str, tuple[dict[str, Any], int | None, dict[str, Any]]] = {
+    "the depth": ({"gamma": 0.9}, 4, {"gamma": 0.9, "replay_buffer_kwargs": {"n_stack": 4}}),
+    "no stacks": ({}, None, {"replay_buffer_kwargs": {"n_stack": 1}}),
+    "a single step": ({"n_steps": 1}, 4, {"replay_buffer_kwargs": {"n_stack": 4}}),
+    "several steps": (
+        {"n_steps": 3, "gamma": 0.9},
+        4,
+        {"gamma": 0.9, "replay_buffer_kwargs": {"n_stack": 4, "n_steps": 3, "gamma": 0.9}},
+    ),
+    "SB3's discount": ({"n_steps": 3}, 4, {"replay_buffer_kwargs": {"n_stack": 4, "n_steps": 3, "gamma": 0.99}}),
+    "what is given": (
+        {"replay_buffer_kwargs": {"n_stack": 2, "handle_timeout_termination": False}},
+        4,
+        {"replay_buffer_kwargs": {"n_stack": 2, "handle_timeout_termination": False}},
+    ),
+}
+
+
+@pytest.mark.parametrize(("hyperparams", "frame_stack", "expected"), FILLED_IN.values(), ids=FILLED_IN.keys())
+def test_what_the_frame_stacks_buffer_has_to_know_is_filled_in(
+    hyperparams: dict[str, Any], frame_stack: int | None, expected: dict[str, Any]
+) -> None:
+    assert fill_in_frame_stack({**FRAME_STACK, **hyperparams}, frame_stack) == {**FRAME_STACK, **expected}
+
+
+OTHER_BUFFERS = {
+    "none": {"n_steps": 3},
+    "the sequences'": {"replay_buffer_class": SequenceReplayBuffer, "n_steps": 3},
+    "SB3's": {"replay_buffer_class": ReplayBuffer, "replay_buffer_kwargs": {"handle_timeout_termination": False}},
+}
+
+
+@pytest.mark.parametrize("hyperparams", OTHER_BUFFERS.values(), ids=OTHER_BUFFERS.keys())
+def test_other_buffers_are_told_nothing(hyperparams: dict[str, Any]) -> None:
+    assert fill_in_frame_stack(hyperparams, 4) is hyperparams
+
+
+@pytest.mark.parametrize("algo", ["dqn", "qrdqn"])
+def test_a_sampled_discount_reaches_the_buffer(algo: str) -> None:
+    sampler = rl_zoo3.hyperparams_opt.HYPERPARAMS_SAMPLER[algo]
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+
+    def sample(buffer_kwargs: dict[str, Any]) -> dict[str, Any]:
+        return sampler(study.ask(), 0, 1, {"using_her_replay_buffer": False, "her_kwargs": buffer_kwargs})
+
+    given = {"n_stack": 4, "n_steps": 3, "gamma": 0.99}
+    sampled = sample(given)
+    assert sampled["gamma"] != 0.99
+    assert sampled["replay_buffer_kwargs"] == {**given, "gamma": sampled["gamma"]}
+    assert given["gamma"] == 0.99
+    for other in ({}, {"n_stack": 4}, {"n_steps": 3, "gamma": 0.99}):
+        assert "replay_buffer_kwargs" not in sample(other)
+
+
+def test_a_trial_adds_up_rewards_with_its_own_discount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models: list[DQN] = []
+
+    class KeptDQN(DQN):
+        def learn(self, *args: Any, **kwargs: Any) -> Any:
+            models.append(self)
+            return super().learn(*args, **kwargs)
+
+    monkeypatch.setitem(rl_zoo3.ALGOS, "dqn", KeptDQN)
+    manager = ExperimentManager(
+        argparse.Namespace(),
+        "dqn",
+        "SlimeVolley-v0",
+        str(tmp_path),
+        n_timesteps=60,
+        hyperparams={"n_envs": 1, "buffer_size": 100, "learning_starts": 200},
+        optimize_hyperparameters=True,
+        n_eval_episodes=1,
+        device="cpu",
+    )
+    assert manager.setup_experiment() is None
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.optimize(manager.objective, n_trials=2)
+    buffers = [model.replay_buffer for model in models]
+    assert all(isinstance(buffer, FrameStackReplayBuffer) and buffer.n_steps == 3 for buffer in buffers)
+    gammas = [model.gamma for model in models]
+    assert [buffer.gamma for buffer in buffers if isinstance(buffer, FrameStackReplayBuffer)] == gammas
+    assert gammas == [trial.user_attrs["gamma"] for trial in study.trials]
+    assert len(set(gammas)) == 2
 
 
 @pytest.mark.parametrize(
