@@ -104,6 +104,7 @@ _CHOICES = {
     "replay": ("random", "sequential"),
     "double_q": (True, False),
     "precision": PRECISIONS,
+    "capture_graph": (True, False),
 }
 
 

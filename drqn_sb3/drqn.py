@@ -56,6 +56,8 @@ class DRQN(DQN):
         large enough to gain. Weights, targets, losses and the optimiser's steps are in float32 with each
     :param buffer_device: where the replay buffer keeps its observations: ``"cpu"``, the model's device, or ``"auto"``: on the
         model's device if that is a GPU and they fit in half of its free memory
+    :param capture_graph: whether updates on a CUDA device are captured as a graph and launched at once; ``False`` for
+        networks of one's own that can't be captured
     :param target_update_interval: environment steps between two updates of the target network
     """
 
@@ -107,6 +109,7 @@ class DRQN(DQN):
         exploration_steps: int | None = None,
         precision: str = "auto",
         buffer_device: str = "auto",
+        capture_graph: bool = True,
     ) -> None:
         super().__init__(
             check_policy(policy, self.policy_aliases),
@@ -144,6 +147,7 @@ class DRQN(DQN):
         self.exploration_steps = exploration_steps
         self.precision = precision
         self.buffer_device = buffer_device
+        self.capture_graph = capture_graph
         self.exploration_rate = exploration_initial_eps
         if _init_setup_model:
             self._setup_model()
@@ -176,7 +180,8 @@ class DRQN(DQN):
         assert self.replay_buffer is not None
         self.replay_buffer.seed(self._replay_seed)
         settings = LearnerSettings(*(getattr(self, name) for name in LearnerSettings._fields))
-        self._learner = Learner(self.policy, settings, compute_dtype(self.precision, self.q_net))
+        dtype = compute_dtype(self.precision, self.q_net)
+        self._learner = Learner(self.policy, settings, dtype, self.capture_graph)
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """

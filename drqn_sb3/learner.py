@@ -5,12 +5,15 @@ Axis order ``(time, batch, ...)``. Nothing here waits for the device: what is wo
 only when it is logged.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch as th
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from drqn_sb3.allocator import keep_freed_memory
+from drqn_sb3.cuda_graph import CapturedUpdate
 from drqn_sb3.losses import masked_huber_loss, masked_mean, n_step_targets
 from drqn_sb3.policies import DRQNPolicy, RecurrentQNetwork
 from drqn_sb3.precision import Replica
@@ -37,15 +40,20 @@ class Learner:
     :param policy: the policy, with its optimiser
     :param settings: what an update depends on
     :param dtype: the precision to compute in, see :func:`drqn_sb3.precision.compute_dtype`
+    :param capture_graph: whether to capture updates as a CUDA graph; without effect elsewhere than on CUDA devices, and with
+        sequential replay, whose states are other tensors each time
     """
 
-    def __init__(self, policy: DRQNPolicy, settings: LearnerSettings, dtype: th.dtype) -> None:
+    def __init__(
+        self, policy: DRQNPolicy, settings: LearnerSettings, dtype: th.dtype = th.float32, capture_graph: bool = True
+    ) -> None:
         self.policy = policy
         self.settings = settings
-        self.dtype = dtype
+        self.captures_graph = capture_graph and policy.device.type == "cuda" and settings.replay == "random"
         self.online = Replica(policy.q_net, dtype)
         self.target = Replica(policy.q_net_target, dtype)
         self.forget()
+        self.pull_weights()
         self._sums: dict[str, th.Tensor] = {}
         self._n_summed = 0
 
@@ -63,9 +71,12 @@ class Learner:
         self.online.network.set_training_mode(mode)
 
     def pull_weights(self) -> None:
-        """Follow the policy's weights; to be called when they were changed by others."""
+        """Follow the policy's weights and optimiser; to be called when they were changed by others."""
         self.online.pull_weights()
         self.target.pull_weights()
+        self._take_step: Callable[[SequenceSamples], None] = self._take_plain_step
+        if self.captures_graph:
+            self._take_step = CapturedUpdate(self._take_plain_step, self.policy.optimizer)
 
     def update(self, samples: SequenceSamples) -> None:
         """
@@ -73,6 +84,12 @@ class Learner:
 
         :param samples: the windows to learn from
         """
+        if self.policy.device.type == "cpu":
+            keep_freed_memory()
+        self._take_step(samples)
+        self._n_summed += 1
+
+    def _take_plain_step(self, samples: SequenceSamples) -> None:
         loss, statistics = self.compute_loss(samples)
         self.online.clear_gradients()
         loss.backward()
@@ -80,7 +97,9 @@ class Learner:
         grad_norm = self._clip_gradients()
         self.policy.optimizer.step()
         self.online.pull_weights()
-        self._sum_up({"grad_norm": grad_norm, **statistics})
+        for name, value in {"grad_norm": grad_norm, **statistics}.items():
+            # In place, as a captured graph has it
+            self._sums.setdefault(name, th.zeros_like(value)).add_(value)
 
     def compute_loss(self, samples: SequenceSamples) -> tuple[th.Tensor, dict[str, th.Tensor]]:
         """
@@ -123,8 +142,12 @@ class Learner:
 
         :return: by name; empty where there was no update
         """
+        if self._n_summed == 0:
+            return {}
         means = {name: value.item() / self._n_summed for name, value in self._sums.items()}
-        self._sums, self._n_summed = {}, 0
+        for value in self._sums.values():
+            value.zero_()
+        self._n_summed = 0
         return means
 
     def _initial_states(self, samples: SequenceSamples) -> tuple[RecurrentStates | None, RecurrentStates | None]:
@@ -176,11 +199,6 @@ class Learner:
         if grad_norm.device.type != "cpu" or grad_norm > self.settings.max_grad_norm:
             clip_grads_with_norm_(parameters, self.settings.max_grad_norm, grad_norm)
         return grad_norm
-
-    def _sum_up(self, statistics: dict[str, th.Tensor]) -> None:
-        for name, value in statistics.items():
-            self._sums[name] = self._sums.get(name, th.zeros_like(value)) + value
-        self._n_summed += 1
 
 
 def _unroll(

@@ -30,7 +30,7 @@ class LSTMLoop(th.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         projected: th.Tensor,
         weight: th.Tensor,

@@ -13,6 +13,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import (
     BaseFeaturesExtractor,
     CombinedExtractor,
@@ -52,11 +53,11 @@ class NatureConvolutions(BaseFeaturesExtractor):
         super().__init__(observation_space, features_dim=64 * height * width)
         self.convolutions = nn.Sequential(
             nn.Conv2d(shape[0], 32, kernel_size=8, stride=4),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(32, 64, kernel_size=4, stride=2),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(64, 64, kernel_size=3, stride=1),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Flatten(),
         )
 
@@ -177,6 +178,20 @@ class RecurrentQNetwork(BasePolicy):
             outputs, states = unroll(self.cell, features, states, episode_starts, window_starts, initial_states)
         return self.head(outputs), states
 
+    def extract_features(self, obs: PyTorchObs, features_extractor: BaseFeaturesExtractor) -> th.Tensor:
+        """
+        Preprocess observations and extract their features.
+
+        :param obs: ``(n, *observation_shape)``, or a dict of such
+        :param features_extractor: makes the features
+        :return: ``(n, features_dim)``
+        """
+        is_scaled_image = self.normalize_images and is_image_space(self.observation_space)
+        if self.compute_dtype != th.float32 and is_scaled_image and isinstance(obs, th.Tensor):
+            # Without the detour by way of float32: pixels are exact in bfloat16
+            return features_extractor(obs.to(self.compute_dtype) / 255)
+        return super().extract_features(obs, features_extractor)
+
     def lower_precision(self, dtype: th.dtype) -> "RecurrentQNetwork":
         """
         Compute in another precision from now on. States stay in float32, and so does the head: it is small, and Q-values
@@ -194,7 +209,7 @@ class RecurrentQNetwork(BasePolicy):
         """For what parts of the user's own bring along in float32."""
         if self.compute_dtype == th.float32:
             return nullcontext()
-        return th.autocast(self.device.type, dtype=self.compute_dtype)
+        return th.autocast(self.device.type, dtype=self.compute_dtype, cache_enabled=False)
 
     def forward(
         self, observations: PyTorchObs, states: RecurrentStates, episode_starts: th.Tensor

@@ -204,7 +204,10 @@ def test_logged_numbers_are_means_since_the_last_log() -> None:
     model.dump_logs()
     for name, total in sums.items():
         assert recorder.written[f"train/{name}"] == pytest.approx(total / n_summed)
-    assert (model._learner._sums, model._learner._n_summed) == ({}, 0)
+    assert model._learner.read_statistics() == {}
+    model.train(1)
+    assert model._learner._n_summed == 1
+    assert model._learner.read_statistics().keys() == sums.keys()
 
 
 def test_a_progress_bar_can_be_shown(capfd: pytest.CaptureFixture[str]) -> None:

@@ -19,25 +19,41 @@ TOP_LEVEL = {
 
 # The modules of drqn_sb3 and, for each, those that it may import: what lies upstream of it. The empty string is the
 # package itself.
-LEARNING = {"checks", "type_aliases", "recurrent", "losses", "slots", "windows", "buffers", "policies", "arguments", "drqn"}
+LEARNING = {
+    *("checks", "type_aliases", "lstm", "recurrent", "losses", "slots", "windows", "buffers", "policies", "precision"),
+    *("learner", "overlap", "cuda_graph", "allocator", "arguments", "drqn"),
+}
 UPSTREAM: dict[str, set[str]] = {
     "checks": set(),
     "type_aliases": set(),
-    "recurrent": {"type_aliases"},
+    "lstm": {"type_aliases"},
+    "recurrent": {"type_aliases", "lstm"},
     "losses": {"type_aliases"},
     "slots": {"type_aliases"},
     "windows": {"type_aliases", "slots"},
     "buffers": {"checks", "type_aliases", "recurrent", "losses", "slots", "windows"},
     "policies": {"checks", "type_aliases", "recurrent", "losses"},
-    "arguments": LEARNING - {"arguments", "drqn"},
+    "precision": {"policies"},
+    "cuda_graph": {"type_aliases"},
+    "allocator": set(),
+    "learner": {"type_aliases", "losses", "policies", "precision", "cuda_graph", "allocator"},
+    "overlap": set(),
+    "arguments": {"checks", "buffers", "policies", "precision"},
     "drqn": LEARNING - {"drqn"},
+    "frame_stack": {"checks", "slots"},
     "wrappers": set(),
-    "envs": set(),
-    "": LEARNING | {"wrappers", "envs"},
-    "zoo": LEARNING | {"wrappers", "envs", ""},
+    "envs": {"checks"},
+    "": LEARNING | {"frame_stack", "wrappers", "envs"},
+    "zoo": LEARNING | {"frame_stack", "wrappers", "envs", ""},
     "_zoo_hook": {"", "zoo"},
 }
 ZOO = {"rl_zoo3", "optuna"}
+
+# Modules of eval that work on numbers alone, and what of heavy libraries they may not load.
+HEAVY = {"torch", "stable_baselines3", "sb3_contrib", "gymnasium", "drqn_sb3"}
+LIGHT = ("stats", "plots", "report", "flops", "machine", "protocol", "experience", "contestants", "pool", "rounds", "cli")
+# What a worker that runs in a peer's environment finds there, of this checkout.
+SHARED_WITH_PEERS = {"eval.throughput.protocol", "eval.throughput.experience"}
 
 
 def imports(module: str, source: str, is_package: bool = False) -> Iterator[str]:
@@ -174,6 +190,21 @@ def test_importing_the_package_loads_neither_the_zoo_nor_optuna() -> None:
 
 def test_a_loaded_zoo_is_found() -> None:
     assert loaded_by("import drqn_sb3, optuna", ZOO) == {"optuna"}
+
+
+def test_what_works_on_numbers_alone_loads_no_heavy_library() -> None:
+    modules = ", ".join(f"eval.throughput.{name}" for name in LIGHT)
+    assert loaded_by(f"import eval.__main__, {modules}", HEAVY) == set()
+
+
+PEERS = {name: path for name, path in modules_of("eval").items() if name.startswith("eval.throughput.peers.")}
+
+
+@pytest.mark.parametrize("module", PEERS)
+def test_a_peers_worker_imports_only_what_its_environment_has(module: str) -> None:
+    found = set(imports(module, PEERS[module].read_text()))
+    assert not {name for name in found if name.split(".")[0] in HEAVY - {"torch"}}
+    assert {".".join(name.split(".")[:3]) for name in found if name.startswith("eval.")} <= SHARED_WITH_PEERS
 
 
 def test_the_top_level_holds_what_the_layout_names() -> None:

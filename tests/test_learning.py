@@ -51,17 +51,22 @@ def final_returns(algo: str, env_id: str, seed: int, n_episodes: int, folder: Pa
     return np.array(returns)
 
 
+EACH_PRECISION = pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+
+
 @pytest.mark.slow
+@EACH_PRECISION
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_cartpole_is_balanced_without_seeing_velocities(seed: int, tmp_path: Path) -> None:
-    returns = final_returns("drqn", "CartPoleNoVel-v1", seed, 100, tmp_path)
+def test_cartpole_is_balanced_without_seeing_velocities(seed: int, precision: str, tmp_path: Path) -> None:
+    returns = final_returns("drqn", "CartPoleNoVel-v1", seed, 100, tmp_path, precision=precision)
     assert returns.mean() >= 475, f"mean {returns.mean():.1f}, worst {returns.min():.0f}"
 
 
 @pytest.mark.slow
+@EACH_PRECISION
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_drqn_recalls_a_cue_after_five_blank_observations(seed: int, tmp_path: Path) -> None:
-    assert final_returns("drqn", "Recall-v0", seed, 400, tmp_path).mean() > 0.95
+def test_drqn_recalls_a_cue_after_five_blank_observations(seed: int, precision: str, tmp_path: Path) -> None:
+    assert final_returns("drqn", "Recall-v0", seed, 400, tmp_path, precision=precision).mean() > 0.95
 
 
 @pytest.mark.slow

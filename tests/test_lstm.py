@@ -34,8 +34,8 @@ def test_outputs_states_and_all_gradients_equal_those_of_single_steps(starts_ane
     for run in (cell.run, lambda *args: RecurrentCell.run(cell, *args)):
         outputs, last = run(0, cell.project(0, inputs), states, resets)
         results.append((outputs, *last))
-        total = sum((weighting * result).sum() for weighting, result in zip(weightings, results[-1], strict=True))
-        gradients.append(th.autograd.grad(total, [*cell.parameters(), inputs, *states, *initial]))
+        totals = [(weighting * result).sum() for weighting, result in zip(weightings, results[-1], strict=True)]
+        gradients.append(th.autograd.grad(th.stack(totals).sum(), [*cell.parameters(), inputs, *states, *initial]))
     assert len(gradients[0]) == (9 if puts_back else 7)
     for fast, slow in zip((*results[0], *gradients[0]), (*results[1], *gradients[1]), strict=True):
         assert slow.abs().max() > 0

@@ -43,7 +43,7 @@ class WaitingEnv(ToyEnv):
         super().__init__()
         self.file = file
 
-    def step(self, action: int) -> Any:
+    def step(self, action: np.int64) -> Any:
         give_up = time.monotonic() + 60
         while not self.file.exists():
             if time.monotonic() > give_up:
@@ -95,8 +95,8 @@ class Log(BaseCallback):
         self.note("end")
 
     def note(self, event: str) -> None:
-        self.events += ["update"] * (self.model._n_updates - self.n_updates) + [event]  # type: ignore[attr-defined]
-        self.n_updates = self.model._n_updates  # type: ignore[attr-defined]
+        self.events += ["update"] * (self.model._n_updates - self.n_updates) + [event]
+        self.n_updates = self.model._n_updates
 
 
 def test_updates_are_made_in_the_next_step_and_none_is_left_at_the_end() -> None:

@@ -1,0 +1,146 @@
+"""
+The plain implementation of acting and learning: the reference that the fast one is measured and tested against.
+
+Everything is in float32, as one would write it down first: PyTorch's layers as they are, every step of the recurrent cell
+left to autograd, Adam parameter by parameter, environments that wait while the learner learns.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.preprocessing import preprocess_obs
+from stable_baselines3.common.type_aliases import PyTorchObs
+from stable_baselines3.common.utils import obs_as_tensor
+from torch.nn import functional as F
+
+from drqn_sb3 import DRQN
+from drqn_sb3.losses import masked_huber_loss, n_step_targets
+from drqn_sb3.policies import NatureConvolutions, RecurrentQNetwork
+from drqn_sb3.recurrent import LSTM, reset_states
+from drqn_sb3.type_aliases import RecurrentStates, SequenceSamples
+
+
+class PlainDRQN(DRQN):
+    """
+    DRQN with random replay, written down plainly. Arguments as :class:`~drqn_sb3.drqn.DRQN`; ``precision`` is float32.
+
+    For the cells ``"lstm"`` and ``"gru"`` with one layer.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["policy_kwargs"] = {"optimizer_kwargs": {"fused": False, "foreach": False}, **kwargs.get("policy_kwargs", {})}
+        super().__init__(*args, **{**kwargs, "precision": "float32"})
+
+    def _sample_action(self, learning_starts: int, action_noise: Any = None, n_envs: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        assert self._last_obs is not None
+        if self._lstm_states is None:
+            self._lstm_states = self.q_net.zero_states(n_envs)
+        self._acted_on_states = self._lstm_states
+        starts = th.as_tensor(self._last_episode_starts, dtype=th.bool, device=self.device).unsqueeze(0)
+        with th.no_grad():
+            observations = _each(obs_as_tensor(self._last_obs, self.device), lambda value: value.unsqueeze(0))
+            q_values, self._lstm_states = unroll_plainly(self.q_net, observations, self._lstm_states, starts, starts & False)
+        epsilon = 1.0 if self.num_timesteps < learning_starts else self.exploration_rate
+        actions = self._explore(q_values[0].argmax(dim=1).cpu().numpy(), epsilon)
+        return actions, actions
+
+    def train(self, gradient_steps: int, batch_size: int = 32) -> None:
+        """
+        Update the Q-network at once.
+
+        :param gradient_steps: number of updates
+        :param batch_size: number of windows in each
+        """
+        assert self.replay_buffer is not None
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        for _ in range(gradient_steps):
+            loss = self.compute_loss(self.replay_buffer.sample(batch_size, env=self._vec_normalize_env))
+            self.policy.optimizer.zero_grad()
+            loss.backward()
+            th.nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm)
+            self.policy.optimizer.step()
+        self._n_updates += gradient_steps
+
+    def compute_loss(self, samples: SequenceSamples) -> th.Tensor:
+        """
+        Loss of a batch of windows.
+
+        :param samples: the windows
+        :return: the loss, a scalar
+        """
+        begin, stop = self.burn_in, self.burn_in + self.sequence_length
+        q_values, last_q_values = self._unroll_parts(self.q_net, samples)
+        with th.no_grad():
+            target_q_values = th.cat(self._unroll_parts(self.q_net_target, samples))
+            judges = th.cat((q_values, last_q_values)) if self.double_q else target_q_values
+            values = target_q_values.gather(2, judges.argmax(dim=2, keepdim=True)).squeeze(2)
+            ends = (samples.terminated[begin:], samples.truncated[begin:])
+            targets = n_step_targets(samples.rewards[begin:], *ends, values, self.gamma, self.n_steps)
+        chosen = q_values.gather(2, samples.actions[begin:stop].unsqueeze(2)).squeeze(2)
+        return masked_huber_loss(chosen, targets, samples.mask)
+
+    def _unroll_parts(self, q_net: RecurrentQNetwork, samples: SequenceSamples) -> tuple[th.Tensor, th.Tensor]:
+        """Q-values of the training and of the bootstrap slots; only the former carry gradients."""
+        begin, stop = self.burn_in, self.burn_in + self.sequence_length
+        initial = q_net.zero_states(samples.mask.shape[1])
+        if self.initial_state == "stored":
+            assert samples.lstm_states is not None
+            initial = samples.lstm_states
+
+        def run(part: slice, states: RecurrentStates) -> tuple[th.Tensor, RecurrentStates]:
+            observations = _each(samples.observations, lambda value: value[part])
+            starts = (samples.episode_starts[part], samples.window_starts[part])
+            return unroll_plainly(q_net, observations, states, *starts, initial)
+
+        with th.no_grad():
+            states = run(slice(begin), initial)[1] if begin > 0 else initial
+        q_values, states = run(slice(begin, stop), states)
+        with th.no_grad():
+            last_q_values, _ = run(slice(stop, None), states)
+        return q_values, last_q_values
+
+
+def unroll_plainly(
+    q_net: RecurrentQNetwork,
+    observations: PyTorchObs,
+    states: RecurrentStates,
+    episode_starts: th.Tensor,
+    window_starts: th.Tensor,
+    initial_states: RecurrentStates | None = None,
+) -> tuple[th.Tensor, RecurrentStates]:
+    """
+    Q-values along sequences, step by step; see :meth:`drqn_sb3.policies.RecurrentQNetwork.unroll`.
+
+    :param q_net: the network, whose recurrent cell has one layer
+    :param observations: ``(time, batch, *observation_shape)``, or a dict of such
+    :param states: before the first step, each ``(1, batch, hidden_size)``
+    :param episode_starts: ``(time, batch)``, bool
+    :param window_starts: ``(time, batch)``, bool
+    :param initial_states: what states are put back to where a window starts; zeros when ``None``
+    :return: ``(time, batch, n_actions)``, and the states after the last step
+    """
+    flat = _each(observations, lambda value: value.flatten(0, 1))
+    weights = q_net.cell.weights(0)
+    extractor = q_net.features_extractor
+    layers = extractor.convolutions if isinstance(extractor, NatureConvolutions) else extractor
+    features = q_net.encoder(layers(preprocess_obs(flat, q_net.observation_space, q_net.normalize_images)))
+    # (time * batch, features) -> (time, batch, gates * hidden_size)
+    projected = F.linear(features, weights.weight_ih, weights.bias_ih).unflatten(0, tuple(episode_starts.shape))
+    layer = tuple(state[0] for state in states)
+    initial = None if initial_states is None else tuple(state[0] for state in initial_states)
+    outputs = []
+    for time in range(len(projected)):
+        layer = reset_states(reset_states(layer, window_starts[time], initial), episode_starts[time])
+        projected_t = projected[time] + weights.bias_hh if isinstance(q_net.cell, LSTM) else projected[time]
+        layer = q_net.cell.step(0, projected_t, layer)
+        outputs.append(layer[0])
+    return q_net.head(th.stack(outputs)), tuple(state.unsqueeze(0) for state in layer)
+
+
+def _each(observations: Any, change: Any) -> Any:
+    """Apply to an observation, or to each in a dict of them."""
+    if isinstance(observations, dict):
+        return {key: change(value) for key, value in observations.items()}
+    return change(observations)
