@@ -1,8 +1,9 @@
 """
 How fast SlimeVolley's pixels come, beside slimevolleygym's own.
 
-Two measurements, each of both, in turns: frames per second of the bare environment, and agent steps per second under
-Atari's preprocessing with frame skip 4. Run with ``python -m eval.render_speed``.
+Three measurements, each of both, in turns: frames per second of the bare environment, agent steps per second under
+Atari's preprocessing with frame skip 4, and agent steps per second as training sees them: eight environments, each with
+a Monitor and that preprocessing, in a DummyVecEnv, channels first. Run with ``python -m eval.render_speed``.
 """
 
 import argparse
@@ -19,10 +20,18 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.atari_wrappers import AtariWrapper
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage
 
-from drqn_sb3.envs import SlimeVolleyAtariWrapper, SlimeVolleyEnv, import_quietly
+from drqn_sb3.envs import SlimeVolleyAtariWrapper, SlimeVolleyEnv, import_quietly, register_envs
 
 FRAME_SKIP = 4
+N_ENVS = 8
+
+FRAMES = "frames/s"
+STEPS = f"agent steps/s (frame skip {FRAME_SKIP})"
+TRAINING = f"agent steps/s of {N_ENVS} envs"
+FRAMES_PER_STEP = {FRAMES: 1, STEPS: FRAME_SKIP, TRAINING: FRAME_SKIP * N_ENVS}
 
 
 class OriginalEnv(gym.Env[np.ndarray, Any]):
@@ -97,18 +106,48 @@ def _play(env: gym.Env, n_steps: int, seed: int) -> float:
     return n_steps / (time.perf_counter() - start)
 
 
-def _makers() -> dict[str, dict[str, Callable[[], gym.Env]]]:
+def _play_together(vec_env: VecEnv, n_steps: int, seed: int) -> float:
+    """
+    Steps per second, those of all environments counted, over matches of random actions.
+
+    :param vec_env: the environments, which act with ``Discrete(6)``
+    :param n_steps: how often all of them step
+    :param seed: of environments and actions
+    :return: steps per second, resets included
+    """
+    actions = np.random.default_rng(seed).integers(6, size=(n_steps, vec_env.num_envs))
+    vec_env.seed(seed)
+    vec_env.reset()
+    start = time.perf_counter()
+    for actions_t in actions:
+        vec_env.step(actions_t)
+    return n_steps * vec_env.num_envs / (time.perf_counter() - start)
+
+
+def _makers() -> dict[str, dict[str, Callable[[], gym.Env | VecEnv]]]:
     """What is measured, and for whom: measurement -> implementation -> how to make the environment."""
+    register_envs()
     original = import_quietly("slimevolleygym.slimevolley").SlimeVolleyAtariEnv
+    kwargs: dict[str, Any] = {"frame_skip": FRAME_SKIP}
+
+    def make_original() -> OriginalEnv:
+        return OriginalEnv(original)
 
     def make_ours() -> SlimeVolleyEnv:
         return SlimeVolleyEnv(from_pixels=True, discrete_actions=True)
 
+    def together(env_id: str | Callable[[], gym.Env], wrapper_class: Callable[..., gym.Env]) -> VecEnv:
+        return VecTransposeImage(make_vec_env(env_id, N_ENVS, wrapper_class=wrapper_class, wrapper_kwargs=kwargs))
+
     return {
-        "frames/s": {"original": lambda: OriginalEnv(original), "ours": make_ours},
-        f"agent steps/s (frame skip {FRAME_SKIP})": {
-            "original": lambda: AtariWrapper(OriginalEnv(original), frame_skip=FRAME_SKIP),
-            "ours": lambda: SlimeVolleyAtariWrapper(make_ours(), frame_skip=FRAME_SKIP),
+        FRAMES: {"original": make_original, "ours": make_ours},
+        STEPS: {
+            "original": lambda: AtariWrapper(make_original(), **kwargs),
+            "ours": lambda: SlimeVolleyAtariWrapper(make_ours(), **kwargs),
+        },
+        TRAINING: {
+            "original": lambda: together(make_original, AtariWrapper),
+            "ours": lambda: together("SlimeVolleyNoFrameskip-v0", SlimeVolleyAtariWrapper),
         },
     }
 
@@ -117,7 +156,7 @@ def measure(n_frames: int, n_rounds: int, seed: int) -> dict[str, dict[str, list
     """
     Measure the original and ours in turns, so that whatever else the machine does hits both.
 
-    :param n_frames: frames that the game advances per measurement
+    :param n_frames: frames that the games advance per measurement, all together
     :param n_rounds: measurements of each
     :param seed: of the first round; the following rounds count up from it
     :return: measurement -> "original" and "ours" -> one rate per round
@@ -125,13 +164,14 @@ def measure(n_frames: int, n_rounds: int, seed: int) -> dict[str, dict[str, list
     makers = _makers()
     rates: dict[str, dict[str, list[float]]] = {what: {who: [] for who in whos} for what, whos in makers.items()}
     envs = {what: {who: make() for who, make in whos.items()} for what, whos in makers.items()}
-    n_steps = {what: n_frames if what == "frames/s" else max(n_frames // FRAME_SKIP, 1) for what in makers}
-    n_done, n_total = 0, 4 * n_rounds
+    n_steps = {what: max(n_frames // FRAMES_PER_STEP[what], 1) for what in makers}
+    n_done, n_total = 0, sum(map(len, makers.values())) * n_rounds
     for i in range(n_rounds):
         for what, whos in envs.items():
             for who, env in whos.items():
                 print(f"\r{n_done}/{n_total} round {i + 1}: {who}, {what}".ljust(78), end="", file=sys.stderr)
-                rates[what][who].append(_play(env, n_steps[what], seed + i))
+                play: Callable[[Any, int, int], float] = _play_together if isinstance(env, VecEnv) else _play
+                rates[what][who].append(play(env, n_steps[what], seed + i))
                 n_done += 1
     print("\r" + " " * 78 + "\r", end="", file=sys.stderr, flush=True)
     return rates

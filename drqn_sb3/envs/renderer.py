@@ -80,6 +80,7 @@ class Box(NamedTuple):
         return self.top >= self.bottom or self.left >= self.right
 
 
+@lru_cache(maxsize=_PATCHES_KEPT)
 def agent_box(x: int, y: int) -> Box:
     """
     The cells that an agent can paint.
@@ -105,7 +106,13 @@ def ball_box(x: int, y: int) -> Box:
 def _box(first_x: int, last_x: int, first_y: int, last_y: int) -> Box:
     """From canvas pixels, ends included."""
     top, bottom, left, right = first_y // CELL, last_y // CELL + 1, first_x // CELL, last_x // CELL + 1
-    return Box(max(top, 0), min(bottom, HEIGHT), max(left, 0), min(right, WIDTH))
+    # min() and max() would take half of the time
+    return Box(
+        top if top > 0 else 0,
+        bottom if bottom < HEIGHT else HEIGHT,
+        left if left > 0 else 0,
+        right if right < WIDTH else WIDTH,
+    )
 
 
 class PixelRenderer:
@@ -173,8 +180,9 @@ class PixelRenderer:
 
 def _is_clear(box: Box) -> bool:
     """Whether no coin can be there: up to four hang in each upper corner."""
-    is_between = box.left * CELL >= _LEFT_COINS_END and box.right * CELL <= _RIGHT_COINS_START
-    return is_between or box.top * CELL >= _COINS_BOTTOM or box.is_empty
+    if box.top * CELL >= _COINS_BOTTOM or box.is_empty:
+        return True
+    return box.left * CELL >= _LEFT_COINS_END and box.right * CELL <= _RIGHT_COINS_START
 
 
 def _union(boxes: list[Box]) -> Box:

@@ -15,7 +15,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 
-from drqn_sb3.envs import renderer, scene
+from drqn_sb3.envs import opponent, renderer, scene
 from drqn_sb3.envs.quiet import import_quietly
 from drqn_sb3.envs.viewer import Window
 
@@ -85,6 +85,8 @@ class SlimeVolleyEnv(gym.Env[np.ndarray, Any]):
             self.observation_space = spaces.Box(-high, high, dtype=np.float32)
         self.draws_observations = True
         """Set to False while nobody looks: pixel observations are then blank and cost nothing. The match goes on."""
+        self.tells_states = True
+        """Set to False while nobody looks: of the steps only a match's last one then puts the states into ``info``."""
         self.opponent = _original.BaselinePolicy()
         # until the first reset only something to ask for lives; its draws come from nowhere else
         self.game = _original.Game(np_random=np.random.default_rng(0))
@@ -125,7 +127,7 @@ class SlimeVolleyEnv(gym.Env[np.ndarray, Any]):
         self._t = 0
         self._was_reset = True
         self._on_new_frame()
-        return self._observation(), self._info()
+        return self._observation(), self.lives() | self.states()
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """
@@ -141,7 +143,7 @@ class SlimeVolleyEnv(gym.Env[np.ndarray, Any]):
             raise ResetNeeded("call reset() before step()")
         buttons = self._buttons_of(action)
         game = self.game
-        game.agent_left.setAction(self.opponent.predict(game.agent_left.getObservation()))
+        game.agent_left.setAction(opponent.act(self.opponent, game.agent_left.state))
         game.agent_right.setAction(buttons)
         reward = float(game.step())
         if self.survival_bonus:
@@ -150,7 +152,10 @@ class SlimeVolleyEnv(gym.Env[np.ndarray, Any]):
         terminated = game.agent_left.life <= 0 or game.agent_right.life <= 0
         truncated = self._t >= T_LIMIT and not terminated
         self._on_new_frame()
-        return self._observation(), reward, terminated, truncated, self._info()
+        info = self.lives()
+        if self.tells_states or terminated or truncated:
+            info.update(self.states())
+        return self._observation(), reward, terminated, truncated, info
 
     def render(self) -> np.ndarray | None:
         """
@@ -171,6 +176,22 @@ class SlimeVolleyEnv(gym.Env[np.ndarray, Any]):
         if self._window is not None:
             self._window.close()
             self._window = None
+
+    def lives(self) -> dict[str, Any]:
+        """
+        The part of ``info`` that every step has.
+
+        :return: the lives left, of the learner (``ale.lives``) and of the opponent (``ale.otherLives``)
+        """
+        return {"ale.lives": self.game.agent_right.life, "ale.otherLives": self.game.agent_left.life}
+
+    def states(self) -> dict[str, np.ndarray]:
+        """
+        The part of ``info`` that takes time to put together.
+
+        :return: what the learner (``state``) and the opponent (``otherState``) see, ``(12,)`` float64 each
+        """
+        return {"state": self.game.agent_right.getObservation(), "otherState": self.game.agent_left.getObservation()}
 
     def get_state(self) -> dict[str, Any]:
         """
@@ -231,15 +252,6 @@ class SlimeVolleyEnv(gym.Env[np.ndarray, Any]):
             return self._renderer.render(self.game)
         # Never twice the same array: Gymnasium's checker would take that for a mistake
         return np.zeros((renderer.HEIGHT, renderer.WIDTH, 3), dtype=np.uint8)
-
-    def _info(self) -> dict[str, Any]:
-        left, right = self.game.agent_left, self.game.agent_right
-        return {
-            "ale.lives": right.life,
-            "ale.otherLives": left.life,
-            "state": right.getObservation(),
-            "otherState": left.getObservation(),
-        }
 
     def _picture(self) -> np.ndarray:
         if not self.from_pixels:

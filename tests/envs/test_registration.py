@@ -39,6 +39,12 @@ def test_the_spaces_are_those_of_slimevolleygym() -> None:
     }
 
 
+@pytest.mark.parametrize("env_id", [*IDS, "Recall-v0"])
+def test_nothing_stands_between_the_user_and_the_env(env_id: str) -> None:
+    env = gym.make(env_id)
+    assert env is env.unwrapped
+
+
 @pytest.mark.parametrize("name", drqn_sb3.envs.__all__)
 def test_every_public_name_can_be_had_from_the_package(name: str) -> None:
     assert getattr(drqn_sb3.envs, name).__name__ == name

@@ -273,6 +273,23 @@ def test_observations_are_blank_but_the_match_goes_on_while_nothing_is_drawn() -
 
 
 @pytest.mark.parametrize("env_id", IDS)
+def test_states_are_told_in_the_last_step_and_when_asked_for(env_id: str) -> None:
+    env, twin = make(env_id), make(env_id)
+    assert_same(env.reset(seed=0), twin.reset(seed=0))
+    env.tells_states = False
+    stay = 0 if env.discrete_actions else [0, 0, 0]
+    ended = False
+    while not ended:
+        *result, info = env.step(stay)
+        *expected, expected_info = twin.step(stay)
+        assert_same(result, expected)
+        ended = result[2]
+        assert set(info) == (set(expected_info) if ended else {"ale.lives", "ale.otherLives"})
+        assert_same(info | env.states(), expected_info)
+    assert_same(env.reset(), twin.reset())
+
+
+@pytest.mark.parametrize("env_id", IDS)
 def test_both_checkers_are_content(env_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     with warnings.catch_warnings():

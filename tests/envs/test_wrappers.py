@@ -1,16 +1,18 @@
 import warnings
 from typing import Any
 
+import cv2
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.wrappers import GrayscaleObservation, RecordEpisodeStatistics
-from stable_baselines3.common.atari_wrappers import AtariWrapper
+from gymnasium.wrappers import GrayscaleObservation, RecordEpisodeStatistics, TimeLimit
+from stable_baselines3.common.atari_wrappers import AtariWrapper, MaxAndSkipEnv, WarpFrame
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
 
 from drqn_sb3.envs import DiscreteActions, SkipUnseenFrames, SlimeVolleyAtariWrapper
 from drqn_sb3.envs.renderer import PixelRenderer
+from drqn_sb3.envs.wrappers import HalveFrame, halved
 
 from .matches import TABLE, make
 
@@ -104,8 +106,94 @@ def test_frames_that_nobody_sees_are_not_drawn(monkeypatch: pytest.MonkeyPatch) 
     assert n_drawn == 20
 
 
+def test_states_are_told_once_per_agent_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = make("SlimeVolleyNoFrameskip-v0")
+    counter = Played(base)
+    env = SkipUnseenFrames(counter)
+    env.reset(seed=0)
+    told = 0
+    states = base.states
+
+    def counting() -> dict[str, np.ndarray]:
+        nonlocal told
+        told += 1
+        return dict(states())
+
+    monkeypatch.setattr(base, "states", counting)
+    for _ in range(10):
+        info = env.step(1)[-1]
+        assert set(info) == {"ale.lives", "ale.otherLives", "state", "otherState"}
+    assert (told, counter.n_frames) == (10, 40)
+
+
+@pytest.mark.parametrize("n_frames", range(1, 9))
+def test_a_time_limit_beneath_ends_with_everything_that_sb3_tells(n_frames: int) -> None:
+    envs = [TimeLimit(make("SlimeVolleyNoFrameskip-v0"), n_frames) for _ in range(2)]
+    theirs, ours = MaxAndSkipEnv(Monitor(envs[0])), SkipUnseenFrames(Monitor(envs[1]))
+    assert_steps_equal(ours.reset(seed=0), theirs.reset(seed=0))
+    truncated = False
+    while not truncated:
+        result, expected = ours.step(4), theirs.step(4)
+        truncated = result[3]
+        if truncated:  # what Monitor measured with its clock differs
+            del result[4]["episode"]["t"], expected[4]["episode"]["t"]
+        assert_steps_equal(result, expected)
+
+
+def test_monitor_reads_lives_and_states_where_a_match_ends() -> None:
+    base = make("SlimeVolleyNoFrameskip-v0")
+    env = SkipUnseenFrames(Monitor(base, info_keywords=("ale.lives", "state")))
+    env.reset(seed=0)
+    base.set_state({**base.get_state(), "t": 3000 - 2})
+    *_, truncated, info = env.step(0)
+    assert truncated
+    assert info["episode"]["ale.lives"] == 5
+    np.testing.assert_array_equal(info["episode"]["state"], info["state"])
+
+
+def test_observations_may_be_written_to() -> None:
+    env, twin = (SkipUnseenFrames(make("SlimeVolleyNoFrameskip-v0")) for _ in range(2))
+    env.reset(seed=0)
+    twin.reset(seed=0)
+    for _ in range(5):
+        observation, expected = env.step(2)[0], twin.step(2)[0]
+        np.testing.assert_array_equal(observation, expected)
+        observation[:] = 255
+
+
+def test_every_pair_of_neighbours_is_halved_as_opencv_does() -> None:
+    one, other = np.divmod(np.arange(65536), 256)
+    grey = np.stack([one, other], axis=1).astype(np.uint8).reshape(256, 512)
+    expected = cv2.resize(grey, (256, 256), interpolation=cv2.INTER_AREA)
+    result = halved(grey)
+    np.testing.assert_array_equal(result, expected)
+    assert result.dtype == np.uint8 and result.shape == (256, 256)
+    np.testing.assert_array_equal(result, np.round((one + other) / 2).reshape(256, 256))
+
+
+def test_pictures_are_warped_as_sb3_warps_them() -> None:
+    env = make("SlimeVolleyNoFrameskip-v0")
+    ours, theirs = HalveFrame(env), WarpFrame(env)
+    assert ours.observation_space == theirs.observation_space
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        picture = rng.integers(256, size=(84, 168, 3), dtype=np.uint8)
+        before = picture.copy()
+        result, expected = ours.observation(picture), theirs.observation(picture)
+        np.testing.assert_array_equal(result, expected)
+        assert result.flags.c_contiguous and result.dtype == expected.dtype
+        np.testing.assert_array_equal(picture, before)
+
+
+@pytest.mark.parametrize("env_id", ["SlimeVolley-v0", "CartPole-v1"])
+def test_pictures_of_another_shape_are_not_halved(env_id: str) -> None:
+    with pytest.raises(ValueError, match=r"env must observe pictures of \(84, 168, 3\) uint8, got Box"):
+        HalveFrame(gym.make(env_id))
+
+
 def test_gymnasiums_checker_finds_nothing_wrong_with_frames_that_are_not_drawn() -> None:
-    env = SlimeVolleyAtariWrapper(gym.make("SlimeVolleyNoFrameskip-v0"), noop_max=0)
+    checked = gym.make("SlimeVolleyNoFrameskip-v0", disable_env_checker=False)
+    env = SlimeVolleyAtariWrapper(checked, noop_max=0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         env.reset(seed=0)
@@ -118,7 +206,7 @@ def test_a_step_that_fails_leaves_drawing_on() -> None:
     env.reset(seed=0)
     with pytest.raises(ValueError, match="action must be"):
         env.step(17)
-    assert base.draws_observations
+    assert base.draws_observations and base.tells_states
 
 
 def test_it_works_with_what_gymnasium_and_sb3_put_beneath() -> None:

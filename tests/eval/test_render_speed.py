@@ -26,16 +26,20 @@ def test_the_original_under_gymnasiums_interface_is_the_original() -> None:
         assert (reward, terminated, truncated) == expected[1:4]
 
 
-def test_the_command_prints_both_rates_and_their_ratio(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_all_rates_and_their_ratios(capsys: pytest.CaptureFixture[str]) -> None:
     render_speed.main(["--frames", "40", "--rounds", "2", "--seed", "1"])
     out, err = capsys.readouterr()
     lines = out.splitlines()
     assert "2 rounds of 40 frames" in lines[0]
-    assert [line.split("  ")[0] for line in lines[2:]] == ["frames/s", "agent steps/s (frame skip 4)"]
+    assert [line.split("  ")[0] for line in lines[2:]] == [
+        "frames/s",
+        "agent steps/s (frame skip 4)",
+        "agent steps/s of 8 envs",
+    ]
     for line in lines[2:]:
         original_rate, our_rate, ratio = (float(word) for word in line[34:].split()[:3])
         assert ratio == pytest.approx(our_rate / original_rate, rel=0.1)
-    assert "7/8 round 2: ours" in err
+    assert "11/12 round 2: ours" in err
 
 
 def test_the_table_holds_medians_and_ratios() -> None:
