@@ -6,10 +6,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CODE := drqn_sb3 eval tests
+PEERS := pfrl torchrl
 TORCH := $(shell sed -n 's/^\(torch==[^ ;]*\).*/\1/p' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow commit-checks format lint type constraints clean
+.PHONY: help venv demo bench bench-peers test test-slow commit-checks format lint type constraints clean
 
 help: ## show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +20,11 @@ venv: $(READY) ## build the virtual environment (every target below does so when
 # One thread: on a machine that is busy with other things, two that wait for each other take several times as long.
 demo: $(READY) ## train a DRQN on SlimeVolley for a few minutes, evaluate it, draw what it sees (DEMO_ARGS=...)
 	OMP_NUM_THREADS=1 $(BIN)/python -m eval.demo $(DEMO_ARGS)
+
+bench: $(READY) ## measure how fast everything is, beside what else there is (BENCH_ARGS="--device cuda --profile")
+	$(BIN)/python -m eval throughput $(foreach peer,$(PEERS),--python-$(peer) $(VENV)-$(peer)/bin/python) $(BENCH_ARGS)
+
+bench-peers: $(PEERS:%=$(VENV)-%/.ready) ## build environments of their own for the libraries that bench compares with
 
 # One thread per worker: pytest runs two of them.
 test: $(READY) ## run the test suite without the learning tests (PYTEST_ARGS=...)
@@ -52,8 +58,8 @@ constraints: ## solve the pinned versions anew, for every Python and platform at
 		grep -vE "^(#|nvidia-|cuda-|triton|[a-z0-9-]+==[^ ]+ ;.*== 'emscripten')" constraints.txt; } > constraints.tmp
 	mv constraints.tmp constraints.txt
 
-clean: ## remove the environments, the caches and the demo's results
-	rm -rf $(VENV) $(VENV)-uv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist demo
+clean: ## remove the environments, the caches, and the results of demo and bench
+	rm -rf $(VENV) $(VENV)-uv $(PEERS:%=$(VENV)-%) throughput .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist demo
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch comes first and by itself, so that pip takes the build that its own settings prefer (a CPU-only one, say).
@@ -63,4 +69,11 @@ $(READY): pyproject.toml constraints.txt drqn_sb3/_zoo_hook.py drqn_sb3/drqn_sb3
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(TORCH)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	@touch $@
+
+# PyTorch first here too, the same as ours.
+$(VENV)-%/.ready: eval/throughput/peers/%.txt constraints.txt
+	test -x $(VENV)-$*/bin/python || $(PYTHON) -m venv $(VENV)-$*
+	$(VENV)-$*/bin/python -m pip install --quiet $(TORCH)
+	$(VENV)-$*/bin/python -m pip install --quiet -r $<
 	@touch $@

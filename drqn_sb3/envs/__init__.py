@@ -1,7 +1,7 @@
 """
-Environments: SlimeVolley under Gymnasium, and a task that only memory solves.
+Environments: SlimeVolley under Gymnasium, a task that only memory solves, and Atari games in native threads.
 
-Importing this package imports neither gym nor slimevolleygym nor OpenCV; what it names is loaded when first used.
+Importing this package imports neither gym nor slimevolleygym nor ale_py nor OpenCV; what it names is loaded when first used.
 """
 
 import importlib
@@ -10,28 +10,33 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 
 if TYPE_CHECKING:
+    from drqn_sb3.envs.atari import AtariVecEnv, native_atari
     from drqn_sb3.envs.quiet import import_quietly
     from drqn_sb3.envs.recall import RecallEnv
     from drqn_sb3.envs.slimevolley import SlimeVolleyEnv
     from drqn_sb3.envs.wrappers import DiscreteActions, SkipUnseenFrames, SlimeVolleyAtariWrapper
 
 __all__ = [
+    "AtariVecEnv",
     "DiscreteActions",
     "RecallEnv",
     "SkipUnseenFrames",
     "SlimeVolleyAtariWrapper",
     "SlimeVolleyEnv",
     "import_quietly",
+    "native_atari",
     "register_envs",
 ]
 
 _MODULES = {
+    "AtariVecEnv": "atari",
     "DiscreteActions": "wrappers",
     "RecallEnv": "recall",
     "SkipUnseenFrames": "wrappers",
     "SlimeVolleyAtariWrapper": "wrappers",
     "SlimeVolleyEnv": "slimevolley",
     "import_quietly": "quiet",
+    "native_atari": "atari",
 }
 
 _SLIMEVOLLEY = "drqn_sb3.envs.slimevolley:SlimeVolleyEnv"
@@ -53,11 +58,12 @@ def register_envs() -> None:
     """
     Make the environments known to Gymnasium, under the ids that slimevolleygym gave them and ``Recall-v0``.
 
-    Cheap, and safe to call again: an id that is registered already is left alone.
+    Cheap, and safe to call again: an id that is registered already is left alone. Gymnasium's wrappers that check each
+    step are left out: the environments refuse bad actions and a missing reset themselves.
     """
     for env_id, (entry_point, kwargs) in _ENVS.items():
         if env_id not in gym.registry:
-            gym.register(id=env_id, entry_point=entry_point, kwargs=kwargs)
+            gym.register(id=env_id, entry_point=entry_point, kwargs=kwargs, disable_env_checker=True, order_enforce=False)
 
 
 def __getattr__(name: str) -> Any:

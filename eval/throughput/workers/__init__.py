@@ -1,0 +1,1 @@
+"""Contestants that run in this project's own environment: one module per process."""
