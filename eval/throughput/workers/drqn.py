@@ -6,7 +6,6 @@ loss over all of a window's steps; windows start from zeros, the state is reset 
 left out, here as with every other contestant: there is one every few hundred updates.
 """
 
-import inspect
 from typing import Any
 
 import torch as th
@@ -14,7 +13,7 @@ import torch as th
 from drqn_sb3 import DRQN
 from drqn_sb3.precision import compute_dtype
 from eval.throughput.plain import PlainDRQN
-from eval.throughput.protocol import Task, UnavailableError, Work, serve
+from eval.throughput.protocol import Task, Work, serve
 from eval.throughput.workers.models import (
     MAX_GRAD_NORM,
     REPLAY_ENVS,
@@ -33,15 +32,10 @@ def drqn_class(options: dict[str, Any]) -> tuple[type[DRQN], dict[str, Any]]:
     """
     :param options: ``plain``: whether to take the plain implementation; ``precision``: the argument, or ``None``
     :return: the class, and the arguments that choose the precision
-    :raises UnavailableError: if it has no choice of precision
     """
     if options.get("plain"):
         return PlainDRQN, {}
-    if options.get("precision") is None:
-        return DRQN, {}
-    if "precision" not in inspect.signature(DRQN).parameters:
-        raise UnavailableError("this version of DRQN has no choice of precision")
-    return DRQN, {"precision": options["precision"]}
+    return DRQN, {} if options.get("precision") is None else {"precision": options["precision"]}
 
 
 def make_model(work: Work, n_envs: int) -> DRQN:
@@ -117,9 +111,7 @@ def precision_of(model: DRQN) -> str:
     :param model: a DRQN
     :return: what its matrices are multiplied in, PyTorch's name of it
     """
-    if isinstance(model, PlainDRQN):
-        return "float32"
-    return str(compute_dtype(getattr(model, "precision", "float32"), model.q_net)).removeprefix("torch.")
+    return str(compute_dtype(model.precision, model.q_net)).removeprefix("torch.")
 
 
 def describe(model: DRQN, work: Work) -> dict[str, Any]:

@@ -13,8 +13,7 @@ from stable_baselines3.common.atari_wrappers import AtariWrapper
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecTransposeImage
 
-import drqn_sb3.envs
-from drqn_sb3.envs import SlimeVolleyAtariWrapper, register_envs
+from drqn_sb3.envs import AtariVecEnv, SlimeVolleyAtariWrapper, register_envs
 from eval.throughput.protocol import Task, UnavailableError, Work, serve
 from eval.throughput.workers.models import versions
 
@@ -59,10 +58,9 @@ def make_native_venv(env_id: str, n_envs: int, seed: int) -> VecEnv:
     :return: ale_py's vector environment, as SB3 wants it
     :raises UnavailableError: if there is none
     """
-    atari_vec_env: Any = getattr(drqn_sb3.envs, "AtariVecEnv", None)
-    if atari_vec_env is None or env_id.startswith("SlimeVolley"):
+    if env_id.startswith("SlimeVolley"):
         raise UnavailableError(f"there is no native vector environment of {env_id}")
-    return VecTransposeImage(atari_vec_env(env_id, n_envs=n_envs, seed=seed))
+    return VecTransposeImage(AtariVecEnv(env_id, n_envs, seed))
 
 
 def build(work: Work) -> Task:
