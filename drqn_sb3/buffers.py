@@ -14,7 +14,7 @@ from stable_baselines3.common.preprocessing import get_obs_shape
 from stable_baselines3.common.vec_env import VecNormalize
 
 from drqn_sb3.checks import check_integer
-from drqn_sb3.slots import SlotStorage
+from drqn_sb3.slots import SlotStorage, to_device
 from drqn_sb3.type_aliases import RecurrentStates, SequenceSamples
 from drqn_sb3.windows import RandomWindows, SequentialWindows, Windows
 
@@ -223,7 +223,7 @@ class SequenceReplayBuffer(ReplayBuffer):
         )
 
     def _as_tensor(self, array: np.ndarray) -> th.Tensor:
-        return th.as_tensor(array, device=self.device)
+        return to_device(array, self.device)
 
     def _trainable(self, indices: np.ndarray, newest: np.ndarray, acted: np.ndarray, done: np.ndarray) -> np.ndarray:
         """Which training slots count: an action was taken there, and what followed is known for ``n_steps`` or to the end."""
@@ -240,11 +240,11 @@ class SequenceReplayBuffer(ReplayBuffer):
         return window_starts
 
     def _gather_observations(self, rows: np.ndarray, env: VecNormalize | None) -> th.Tensor | dict[str, th.Tensor]:
-        index = th.from_numpy(rows.reshape(-1))
+        index = rows.reshape(-1)
         gathered = {}
         for key, stored in self.storage.observations.items():
             # (window * batch, *observation_shape) -> (window, batch, *observation_shape)
-            flat = stored.index_select(0, index.to(stored.device))
+            flat = stored.index_select(0, to_device(index, stored.device))
             gathered[key] = flat.reshape(*rows.shape, *stored.shape[1:])
         if env is not None:
             arrays = self._normalize_obs(self._from_key({key: value.cpu().numpy() for key, value in gathered.items()}), env)
@@ -260,8 +260,11 @@ class SequenceReplayBuffer(ReplayBuffer):
     def _storage_device(self, buffer_device: th.device | str) -> th.device:
         """Where observations are kept."""
         if buffer_device != "auto":
-            device = th.device(buffer_device)
-            if device.type not in ("cpu", self.device.type):
+            try:
+                device = th.device(buffer_device)
+            except RuntimeError:
+                device = None
+            if device is None or device.type not in ("cpu", self.device.type):
                 raise ValueError(
                     f'buffer_device must be "auto", "cpu" or the device of the model, "{self.device}", got "{buffer_device}"'
                 )

@@ -40,12 +40,16 @@ class CapturedUpdate:
 
         :param samples: the windows to learn from, on the GPU
         """
-        self._n_calls += 1
-        if self._n_calls <= N_WARM_UP:
-            self._warm_up(samples)
-            return
-        if self._graph is None:
-            self._capture(samples)
+        with th.cuda.device(samples.mask.device):
+            self._n_calls += 1
+            if self._n_calls <= N_WARM_UP:
+                self._warm_up(samples)
+                return
+            if self._graph is None:
+                self._capture(samples)
+            self._replay(samples)
+
+    def _replay(self, samples: SequenceSamples) -> None:
         assert self._graph is not None and self._samples is not None
         if samples.mask.shape != self._samples.mask.shape:
             self.update(samples)
@@ -57,9 +61,6 @@ class CapturedUpdate:
         self._graph.replay()
 
     def _warm_up(self, samples: SequenceSamples) -> None:
-        for group in self.optimizer.param_groups:
-            if "capturable" in group:
-                group["capturable"] = True
         stream = th.cuda.Stream()
         stream.wait_stream(th.cuda.current_stream())
         with th.cuda.stream(stream):
@@ -75,11 +76,37 @@ class CapturedUpdate:
         for group, static in zip(groups, self._rates, strict=True):
             group["lr"] = static
         graph = th.cuda.CUDAGraph()
-        with th.cuda.graph(graph):
-            self.update(self._samples)
-        for group, rate in zip(groups, rates, strict=True):
-            group["lr"] = rate
+        try:
+            with th.cuda.graph(graph):
+                self.update(self._samples)
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"the update can't be captured as a CUDA graph, capture_graph=False goes without: {error}"
+            ) from error
+        finally:
+            for group, rate in zip(groups, rates, strict=True):
+                group["lr"] = rate
         self._graph = graph
+
+
+def fit_optimizer(optimizer: th.optim.Optimizer, is_capturable: bool) -> None:
+    """
+    Have an optimiser's flags and step counts be what they have to be here, wherever its state was saved.
+
+    :param optimizer: any of PyTorch's
+    :param is_capturable: whether its steps will be captured as a CUDA graph
+    """
+    for group in optimizer.param_groups:
+        if "fused" in group:
+            group["fused"] = optimizer.defaults["fused"]
+        if "capturable" in group:
+            group["capturable"] = is_capturable
+        for parameter in group["params"]:
+            step = optimizer.state.get(parameter, {}).get("step")
+            if isinstance(step, th.Tensor):
+                is_on_device = is_capturable or group.get("fused")
+                device = parameter.device if is_on_device else th.device("cpu")
+                optimizer.state[parameter]["step"] = step.to(device, th.float32)
 
 
 def _tensors(samples: SequenceSamples) -> Iterator[th.Tensor]:

@@ -18,8 +18,9 @@ from stable_baselines3.common.vec_env import VecEnv
 from drqn_sb3.arguments import check_arguments, check_env, check_normalization, check_policy, check_replay_buffer
 from drqn_sb3.buffers import SequenceReplayBuffer
 from drqn_sb3.learner import Learner, LearnerSettings
+from drqn_sb3.networks import RecurrentQNetwork
 from drqn_sb3.overlap import WorkWhileStepping
-from drqn_sb3.policies import CnnLstmPolicy, DRQNPolicy, MlpLstmPolicy, MultiInputLstmPolicy, RecurrentQNetwork
+from drqn_sb3.policies import CnnLstmPolicy, DRQNPolicy, MlpLstmPolicy, MultiInputLstmPolicy
 from drqn_sb3.precision import compute_dtype
 from drqn_sb3.type_aliases import RecurrentStates
 from drqn_sb3.windows import SequentialWindows
@@ -53,11 +54,12 @@ class DRQN(DQN):
     :param exploration_steps: number of environment steps over which epsilon falls to its final value; ``None`` leaves it to
         ``exploration_fraction``
     :param precision: ``"float32"``, ``"bfloat16"``, or ``"auto"``: bfloat16 where the device is fast at it and the network
-        large enough to gain. Weights, targets, losses and the optimiser's steps are in float32 with each
+        large enough to gain. Weights, targets, losses and the optimiser's steps are in float32 with each. What ``"auto"``
+        has come to is :attr:`compute_precision`: a seed gives another run in another precision
     :param buffer_device: where the replay buffer keeps its observations: ``"cpu"``, the model's device, or ``"auto"``: on the
-        model's device if that is a GPU and they fit in half of its free memory
-    :param capture_graph: whether updates on a CUDA device are captured as a graph and launched at once; ``False`` for
-        networks of one's own that can't be captured
+        model's device if that is a GPU and they fit in half of its free memory. Not saved with the model
+    :param capture_graph: whether updates on a CUDA device are captured as a graph and launched at once, which optimisers
+        with an argument ``capturable`` allow; ``False`` for networks of one's own that can't be captured
     :param target_update_interval: environment steps between two updates of the target network
     """
 
@@ -165,6 +167,7 @@ class DRQN(DQN):
         self._acted_on_states: RecurrentStates | None = None
         self._due_updates: list[tuple[int, int]] = []
         self._is_learning = False
+        self._stepping: WorkWhileStepping | None = None
         own_kwargs, n_steps = self.replay_buffer_kwargs, self.n_steps
         self.replay_buffer_kwargs = {
             "sequence_length": self.sequence_length,
@@ -180,8 +183,14 @@ class DRQN(DQN):
         assert self.replay_buffer is not None
         self.replay_buffer.seed(self._replay_seed)
         settings = LearnerSettings(*(getattr(self, name) for name in LearnerSettings._fields))
-        dtype = compute_dtype(self.precision, self.q_net)
-        self._learner = Learner(self.policy, settings, dtype, self.capture_graph)
+        self._learner = Learner(self.policy, settings, compute_dtype(self.precision, self.q_net), self.capture_graph)
+        if self.verbose >= 1:
+            print(f"Computing in {self.compute_precision}")
+
+    @property
+    def compute_precision(self) -> str:
+        """What ``precision`` has come to: ``"float32"`` or ``"bfloat16"``."""
+        return str(self._learner.dtype).removeprefix("torch.")
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """
@@ -255,7 +264,7 @@ class DRQN(DQN):
             observations = obs_as_tensor(self._last_obs, self.device)
             starts = th.as_tensor(self._last_episode_starts, dtype=th.bool, device=self.device)
             # The state advances whether or not the action will be a random one
-            q_values, self._lstm_states = self._learner.online.network(observations, self._lstm_states, starts)
+            q_values, self._lstm_states = self._learner.acting_network(observations, self._lstm_states, starts)
         epsilon = 1.0 if self.num_timesteps < learning_starts else self.exploration_rate
         actions = self._explore(q_values.argmax(dim=1).cpu().numpy(), epsilon)
         return actions, actions
@@ -295,7 +304,10 @@ class DRQN(DQN):
         :param env: the environments
         :return: how many steps were taken, and whether to go on
         """
-        return super().collect_rollouts(WorkWhileStepping(env, self._make_due_updates), *args, **kwargs)
+        self._learner.set_training_mode(False)
+        if self._stepping is None or self._stepping.venv is not env:
+            self._stepping = WorkWhileStepping(env, self._make_due_updates)
+        return super().collect_rollouts(self._stepping, *args, **kwargs)
 
     def train(self, gradient_steps: int, batch_size: int = 32) -> None:
         """
@@ -310,15 +322,15 @@ class DRQN(DQN):
 
     def _make_due_updates(self) -> None:
         assert self.replay_buffer is not None
-        for gradient_steps, batch_size in self._due_updates:
+        due, self._due_updates = self._due_updates, []
+        for gradient_steps, batch_size in due:
             self._learner.set_training_mode(True)
             self._update_learning_rate(self.policy.optimizer)
             for _ in range(gradient_steps):
                 self._learner.update(self.replay_buffer.sample(batch_size, env=self._vec_normalize_env))
+                self._n_updates += 1
             self._learner.set_training_mode(False)
-            self._n_updates += gradient_steps
             self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        self._due_updates = []
 
     def dump_logs(self) -> None:
         """Write log data; what is logged of training are means over the updates since the last time."""
@@ -360,7 +372,9 @@ class DRQN(DQN):
         self._learner.pull_weights()
 
     def _excluded_save_params(self) -> list[str]:
-        carried = ["_lstm_states", "_acted_on_states", "_learner", "_due_updates", "_exploration_rng", "_replay_seed"]
+        carried = ["_lstm_states", "_acted_on_states", "_learner", "_stepping", "_due_updates", "_is_learning"]
+        carried += ["_exploration_rng", "_replay_seed"]
+        carried += ["buffer_device"]  # a matter of the machine
         return [*super()._excluded_save_params(), *carried]
 
     def learn(
@@ -386,6 +400,8 @@ class DRQN(DQN):
         """
         self._is_learning = True
         try:
-            return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+            super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+            self._make_due_updates()
         finally:
             self._is_learning = False
+        return self

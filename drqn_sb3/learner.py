@@ -13,9 +13,10 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from drqn_sb3.allocator import keep_freed_memory
-from drqn_sb3.cuda_graph import CapturedUpdate
+from drqn_sb3.cuda_graph import CapturedUpdate, fit_optimizer
 from drqn_sb3.losses import masked_huber_loss, masked_mean, n_step_targets
-from drqn_sb3.policies import DRQNPolicy, RecurrentQNetwork
+from drqn_sb3.networks import RecurrentQNetwork
+from drqn_sb3.policies import DRQNPolicy
 from drqn_sb3.precision import Replica
 from drqn_sb3.type_aliases import RecurrentStates, SequenceSamples
 
@@ -49,6 +50,7 @@ class Learner:
     ) -> None:
         self.policy = policy
         self.settings = settings
+        self.dtype = dtype
         self.captures_graph = capture_graph and policy.device.type == "cuda" and settings.replay == "random"
         self.online = Replica(policy.q_net, dtype)
         self.target = Replica(policy.q_net_target, dtype)
@@ -75,8 +77,17 @@ class Learner:
         self.online.pull_weights()
         self.target.pull_weights()
         self._take_step: Callable[[SequenceSamples], None] = self._take_plain_step
-        if self.captures_graph:
+        can_capture = all("capturable" in group for group in self.policy.optimizer.param_groups)
+        if self.captures_graph and can_capture:
             self._take_step = CapturedUpdate(self._take_plain_step, self.policy.optimizer)
+        fit_optimizer(self.policy.optimizer, is_capturable=self.captures_graph)
+
+    @property
+    def acting_network(self) -> RecurrentQNetwork:
+        """The online network, with the policy's present weights."""
+        if self.online.is_behind():
+            self.pull_weights()
+        return self.online.network
 
     def update(self, samples: SequenceSamples) -> None:
         """
@@ -86,6 +97,8 @@ class Learner:
         """
         if self.policy.device.type == "cpu":
             keep_freed_memory()
+        if self.online.is_behind() or self.target.is_behind():
+            self.pull_weights()
         self._take_step(samples)
         self._n_summed += 1
 
@@ -98,8 +111,10 @@ class Learner:
         self.policy.optimizer.step()
         self.online.pull_weights()
         for name, value in {"grad_norm": grad_norm, **statistics}.items():
+            if name not in self._sums:
+                self._sums[name] = th.zeros_like(value)
             # In place, as a captured graph has it
-            self._sums.setdefault(name, th.zeros_like(value)).add_(value)
+            self._sums[name].add_(value)
 
     def compute_loss(self, samples: SequenceSamples) -> tuple[th.Tensor, dict[str, th.Tensor]]:
         """

@@ -27,5 +27,9 @@ class WorkWhileStepping(VecEnvWrapper):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Work, then wait for the environments."""
-        self.work()
-        return self.venv.step_wait()
+        try:
+            self.work()
+        finally:
+            # Even if the work was interrupted: else these results would be taken for those of the next call
+            results = self.venv.step_wait()
+        return results

@@ -4,11 +4,11 @@ from copy import deepcopy
 
 import torch as th
 
-from drqn_sb3.policies import RecurrentQNetwork
+from drqn_sb3.networks import RecurrentQNetwork
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 WORTHWHILE_PARAMETERS = 500_000
-"""Networks smaller than this spend their time on other things than products of matrices."""
+"""Smaller networks spend much of their time on other things than products of matrices, and would gain little."""
 
 
 def has_fast_bfloat16(device: th.device) -> bool:
@@ -19,7 +19,8 @@ def has_fast_bfloat16(device: th.device) -> bool:
     :return: True for processors with AVX512-BF16 (those with AMX have it too) and for CUDA devices from Ampere on
     """
     if device.type == "cuda":
-        return th.cuda.is_bf16_supported(including_emulation=False)
+        with th.cuda.device(device):
+            return th.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and th.cpu._is_avx512_bf16_supported()
 
 
@@ -48,6 +49,7 @@ class Replica:
     """
     A network that computes in a precision of its own: its weights follow those of another one in float32, which its
     gradients go to. In float32 it is that other network itself.
+
     :param source: the network to follow
     :param dtype: ``float32`` or ``bfloat16``
     """
@@ -57,12 +59,26 @@ class Replica:
         self.network = source if dtype == th.float32 else deepcopy(source).lower_precision(dtype)
         self._parameters: list[th.Tensor] = list(self.network.parameters())
         self._source_parameters: list[th.Tensor] = list(source.parameters())
+        self.pull_weights()
 
     @th.no_grad()
     def pull_weights(self) -> None:
         """Follow the source; to be called when its weights have changed."""
         if self.network is not self.source:
             th._foreach_copy_(self._parameters, self._source_parameters)
+        self._followed = self._marks()
+
+    def is_behind(self) -> bool:
+        """
+        Whether somebody has changed the source's weights, as far as PyTorch tells.
+
+        :return: False also where they were changed by way of ``parameter.data``, as SB3's updates of the target network do
+        """
+        return self._marks() != self._followed
+
+    def _marks(self) -> list[tuple[int, int]]:
+        """What changes with a parameter: the count of changes in place, and where its data lie."""
+        return [(parameter._version, parameter.data_ptr()) for parameter in self._source_parameters]
 
     def clear_gradients(self) -> None:
         """Forget the gradients, those of the source excepted, which keep their memory for :meth:`push_gradients`."""

@@ -41,21 +41,21 @@ class Resets(NamedTuple):
             states = reset_states(states, self.window_starts[time], self.initial_states)
         return reset_states(states, self.episode_starts[time])
 
-    def as_factors(self, dtype: th.dtype) -> tuple[th.Tensor, RecurrentStates | None]:
+    def at_once(self) -> tuple[th.Tensor, RecurrentStates | None]:
         """
-        The same as arithmetic, for all steps at once: states times the first, plus the second.
+        The same for all steps at once.
 
-        :param dtype: the states' precision
-        :return: ``(time, batch, 1)``, and each ``(time, batch, hidden_size)`` or ``None`` for nothing to add
+        :return: where states go on, ``(time, batch, 1)``, bool, and what they are put back to elsewhere, each ``(time, batch,
+            hidden_size)``, or ``None`` for zeros
         """
         starts = self.episode_starts
         if self.window_starts is None:
-            return (~starts).unsqueeze(-1).to(dtype), None
+            return ~starts.unsqueeze(-1), None
         keeps = ~(starts | self.window_starts).unsqueeze(-1)
         if self.initial_states is None:
-            return keeps.to(dtype), None
+            return keeps, None
         puts_back = (self.window_starts & ~starts).unsqueeze(-1)
-        return keeps.to(dtype), tuple(puts_back * state for state in self.initial_states)
+        return keeps, tuple(th.where(puts_back, state, 0.0) for state in self.initial_states)
 
 
 class RecurrentCell(nn.Module):
@@ -153,8 +153,10 @@ class LSTM(RecurrentCell):
     def run(
         self, layer: int, projected: th.Tensor, states: RecurrentStates, resets: Resets
     ) -> tuple[th.Tensor, RecurrentStates]:
-        """See :meth:`RecurrentCell.run`; the same as stepping, faster."""
-        return run_lstm(projected, self.weights(layer).weight_hh, states, *resets.as_factors(states[0].dtype))
+        """See :meth:`RecurrentCell.run`; the same as stepping, faster. Subclasses with steps of their own take those."""
+        if type(self).step is not LSTM.step:
+            return super().run(layer, projected, states, resets)
+        return run_lstm(projected, self.weights(layer).weight_hh, states, *resets.at_once())
 
 
 class GRU(RecurrentCell):

@@ -20,6 +20,18 @@ import numpy as np
 import torch as th
 
 
+def to_device(array: np.ndarray, device: th.device) -> th.Tensor:
+    """
+    Move an array, without waiting for the device's work.
+
+    :param array: the array
+    :param device: where to
+    :return: a tensor there; on the host, of the same memory
+    """
+    tensor = th.as_tensor(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
 class SlotStorage:
     """
     One ring of slots per environment. Arrays are made with the first slot, not before.
@@ -95,7 +107,7 @@ class SlotStorage:
             if stored.device.type == "cpu":
                 stored.numpy()[rows] = observations[key]  # in less time than PyTorch takes
             else:
-                stored[th.from_numpy(rows).to(stored.device)] = th.as_tensor(observations[key]).to(stored.device)
+                stored[to_device(rows, stored.device)] = to_device(observations[key], stored.device)
         for array in (self.actions, self.rewards, self.terminated, self.truncated):
             array[rows] = 0
         self.episode_starts[rows] = episode_start
@@ -113,9 +125,13 @@ class SlotStorage:
         self.observations = {key: stored.to(self.device) for key, stored in self.observations.items()}
 
     def __getstate__(self) -> dict[str, Any]:
-        # What is saved on a machine with a GPU can be loaded on one without
-        on_host = {key: stored.cpu() for key, stored in self.observations.items()}
+        # What is saved on a machine with a GPU can be loaded on one without; arrays are written without a copy, unlike tensors
+        on_host = {key: stored.cpu().numpy() for key, stored in self.observations.items()}
         return {**self.__dict__, "observations": on_host, "device": th.device("cpu")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        tensors = {key: th.from_numpy(stored) for key, stored in state["observations"].items()}
+        self.__dict__.update({**state, "observations": tensors, "device": th.device("cpu")})
 
     def end_open_episodes(self) -> None:
         """Cut running episodes off at their newest observation, as a time limit would: from here on there is no telling."""

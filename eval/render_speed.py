@@ -7,13 +7,10 @@ a Monitor and that preprocessing, in a DummyVecEnv, channels first. Run with ``p
 """
 
 import argparse
-import os
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -24,6 +21,8 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage
 
 from drqn_sb3.envs import SlimeVolleyAtariWrapper, SlimeVolleyEnv, import_quietly, register_envs
+from eval.throughput.cli import positive
+from eval.throughput.machine import describe_machine
 
 FRAME_SKIP = 4
 N_ENVS = 8
@@ -193,27 +192,6 @@ def table(rates: dict[str, dict[str, list[float]]]) -> str:
     return "\n".join(lines)
 
 
-def cpu_name() -> str:
-    """
-    The machine's processor.
-
-    :return: its name and how many logical cores this process sees
-    """
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        models = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        name = models[0] if models else name
-    return f"{name}, {os.cpu_count()} logical cores"
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {value}")
-    return value
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """
     Measure and print the table.
@@ -221,12 +199,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     :param argv: command line arguments, by default the process's
     """
     parser = argparse.ArgumentParser(prog="python -m eval.render_speed", description=__doc__)
-    parser.add_argument("--frames", type=_positive, default=2000, help="frames per measurement (default: 2000)")
-    parser.add_argument("--rounds", type=_positive, default=5, help="measurements of each (default: 5)")
+    parser.add_argument("--frames", type=positive, default=2000, help="frames per measurement (default: 2000)")
+    parser.add_argument("--rounds", type=positive, default=5, help="measurements of each (default: 5)")
     parser.add_argument("--seed", type=int, default=0, help="of environments and actions (default: 0)")
     args = parser.parse_args(argv)
     rates = measure(args.frames, args.rounds, args.seed)
-    print(f"{cpu_name()}; Python {platform.python_version()}; {args.rounds} rounds of {args.frames} frames")
+    machine = describe_machine()
+    where = f"{machine['cpu']}, {machine['cores']} cores; Python {machine['python']}"
+    print(f"{where}; {args.rounds} rounds of {args.frames} frames")
     print(table(rates))
 
 

@@ -104,6 +104,15 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "state true": ({"initial_state": True}, ValueError, "initial_state must be one of .* got True"),
     "replay": ({"replay": "ordered"}, ValueError, r"replay must be one of \('random', 'sequential'\), got 'ordered'"),
     "double": ({"double_q": "yes"}, ValueError, r"double_q must be one of \(True, False\), got 'yes'"),
+    "precision": (
+        {"precision": "half"},
+        ValueError,
+        r"precision must be one of \('auto', 'float32', 'bfloat16'\), got 'half'",
+    ),
+    "capture": ({"capture_graph": "yes"}, ValueError, r"capture_graph must be one of \(True, False\), got 'yes'"),
+    "buffer elsewhere": ({"buffer_device": "meta"}, ValueError, 'buffer_device must be "auto", "cpu" or .* "cpu", got "meta"'),
+    "buffer nowhere": ({"buffer_device": "gpu"}, ValueError, 'buffer_device must be "auto", "cpu" or .* "cpu", got "gpu"'),
+    "buffer number": ({"buffer_device": 0}, TypeError, 'buffer_device must be "auto" or the name of a device, got 0'),
     "double number": ({"double_q": 1}, ValueError, "double_q must be one of .* got 1"),
     "sequential burn-in": (
         {"replay": "sequential", "burn_in": 4},

@@ -375,3 +375,12 @@ def test_a_model_is_no_replay_buffer(tmp_path: Path) -> None:
     model.save(tmp_path / "model.zip")
     with pytest.raises(ValueError, match=r"model\.zip holds no replay buffer, or is damaged"):
         model.load_replay_buffer(tmp_path / "model.zip")
+
+
+def test_where_observations_are_kept_is_no_matter_of_the_saved_model(tmp_path: Path) -> None:
+    model = make_model(buffer_device="cpu")
+    model.buffer_device = "cuda"  # as one trained on a GPU
+    model.save(tmp_path / "model")
+    loaded = DRQN.load(tmp_path / "model", env=model.get_env(), device="cpu")
+    assert loaded.buffer_device == "auto"
+    assert replay_buffer(loaded).storage.device.type == "cpu"

@@ -236,6 +236,7 @@ def test_verbose_tells_what_is_made(capsys: pytest.CaptureFixture[str]) -> None:
     make_model("CartPole-v1", verbose=1).learn(60, log_interval=1)
     printed = capsys.readouterr().out
     assert "Creating environment from the given name 'CartPole-v1'" in printed
+    assert "Computing in float32" in printed
     assert "exploration_rate" in printed and "td_error" in printed
 
 

@@ -20,8 +20,8 @@ TOP_LEVEL = {
 # The modules of drqn_sb3 and, for each, those that it may import: what lies upstream of it. The empty string is the
 # package itself.
 LEARNING = {
-    *("checks", "type_aliases", "lstm", "recurrent", "losses", "slots", "windows", "buffers", "policies", "precision"),
-    *("learner", "overlap", "cuda_graph", "allocator", "arguments", "drqn"),
+    *("checks", "type_aliases", "lstm", "recurrent", "losses", "slots", "windows", "buffers", "networks", "policies"),
+    *("precision", "learner", "overlap", "cuda_graph", "allocator", "arguments", "drqn"),
 }
 UPSTREAM: dict[str, set[str]] = {
     "checks": set(),
@@ -32,11 +32,12 @@ UPSTREAM: dict[str, set[str]] = {
     "slots": {"type_aliases"},
     "windows": {"type_aliases", "slots"},
     "buffers": {"checks", "type_aliases", "recurrent", "losses", "slots", "windows"},
-    "policies": {"checks", "type_aliases", "recurrent", "losses"},
-    "precision": {"policies"},
+    "networks": {"type_aliases", "recurrent"},
+    "policies": {"checks", "type_aliases", "recurrent", "losses", "networks"},
+    "precision": {"networks"},
     "cuda_graph": {"type_aliases"},
     "allocator": set(),
-    "learner": {"type_aliases", "losses", "policies", "precision", "cuda_graph", "allocator"},
+    "learner": {"type_aliases", "losses", "networks", "policies", "precision", "cuda_graph", "allocator"},
     "overlap": set(),
     "arguments": {"checks", "buffers", "policies", "precision"},
     "drqn": LEARNING - {"drqn"},

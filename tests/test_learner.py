@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from toy_env import ToyEnv
 
 from drqn_sb3 import DRQN, SequenceReplayBuffer
-from drqn_sb3.policies import RecurrentQNetwork
+from drqn_sb3.networks import RecurrentQNetwork
 from drqn_sb3.recurrent import RecurrentCell
 from drqn_sb3.slots import SlotStorage
 from drqn_sb3.type_aliases import RecurrentStates

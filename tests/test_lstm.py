@@ -46,7 +46,7 @@ def test_gradients_are_those_of_finite_differences() -> None:
     th.manual_seed(0)
     shapes = [(3, 2, 8), (8, 2), (2, 2), (2, 2), (3, 2, 2), (3, 2, 2)]
     projected, weight, hidden, memory, *put_back = (th.randn(shape, dtype=th.float64, requires_grad=True) for shape in shapes)
-    keeps = th.tensor([[[1.0], [1.0]], [[0.0], [1.0]], [[1.0], [0.0]]], dtype=th.float64)
+    keeps = th.tensor([[[True], [True]], [[False], [True]], [[True], [False]]])
     assert th.autograd.gradcheck(LSTMLoop.apply, (projected, weight, hidden, memory, keeps, *put_back))
 
 

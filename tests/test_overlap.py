@@ -14,7 +14,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 from toy_env import ToyEnv
 
 from drqn_sb3 import DRQN
+from drqn_sb3.learner import Learner
 from drqn_sb3.overlap import WorkWhileStepping
+from drqn_sb3.type_aliases import SequenceSamples
 
 
 def test_work_is_done_between_sending_actions_and_fetching_results() -> None:
@@ -107,19 +109,75 @@ def test_updates_are_made_in_the_next_step_and_none_is_left_at_the_end() -> None
     assert log.events == ["step"] * 21 + ["update", *["step"] * 3] * 2 + ["update", "end"]
 
 
-def test_dropout_is_off_while_acting_and_on_while_learning() -> None:
-    seen: dict[bool, set[bool]] = {True: set(), False: set()}
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_dropout_is_off_while_acting_and_on_while_learning(precision: str) -> None:
+    acting: set[bool] = set()
+    learning: set[bool] = set()
 
     class Dropout(th.nn.Dropout):
         def forward(self, value: th.Tensor) -> th.Tensor:
-            seen[th.is_grad_enabled()].add(self.training)
+            if th.is_inference_mode_enabled():
+                acting.add(self.training)
+            elif th.is_grad_enabled():
+                learning.add(self.training)
             return super().forward(value)
 
-    model = make_model(make_vec_env(ToyEnv))
-    model.q_net.encoder.append(Dropout(0.5))
+    model = make_model(make_vec_env(ToyEnv), precision=precision)
+    for q_net in (model.q_net, model.q_net_target):
+        q_net.encoder.append(Dropout(0.5))
+    model._learner = Learner(model.policy, model._learner.settings, model._learner.dtype)
+    model.learn(30)
+    assert (acting, learning) == ({False}, set())
     model.learn(120)
-    assert seen[True] == {True}
-    assert False in seen[False]
+    assert (acting, learning) == ({False}, {True})
+
+
+class InterruptedUpdateError(Exception):
+    """What a user's Ctrl-C would be."""
+
+
+def interrupt_once(model: DRQN, n_updates: int) -> None:
+    """Have the next update but ``n_updates`` fail, and no other."""
+    update, left = model._learner.update, [n_updates]
+
+    def interrupted(samples: SequenceSamples) -> None:
+        left[0] -= 1
+        if left[0] == -1:
+            raise InterruptedUpdateError
+        update(samples)
+
+    model._learner.update = interrupted  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("vec_env_cls", [DummyVecEnv, SubprocVecEnv])
+def test_an_interrupted_update_leaves_everything_in_order(vec_env_cls: type[DummyVecEnv] | type[SubprocVecEnv]) -> None:
+    env = make_vec_env(ToyEnv, n_envs=2, seed=0, vec_env_cls=vec_env_cls)
+    model = make_model(env, gradient_steps=4)
+    interrupt_once(model, 6)
+    with pytest.raises(InterruptedUpdateError):
+        model.learn(400)
+    assert model._n_updates == 6
+    assert model._due_updates == []
+    n_steps = model.num_timesteps
+    model.learn(60, reset_num_timesteps=False)
+    assert model.num_timesteps == n_steps + 60
+    assert model._n_updates == 6 + 4 * 10
+    assert not model.q_net.training
+    env.close()
+
+
+def test_updates_asked_for_by_a_callback_that_then_stops_are_made() -> None:
+    class Stopper(BaseCallback):
+        def _on_step(self) -> bool:
+            if self.num_timesteps < 60:
+                return True
+            assert isinstance(self.model, DRQN)
+            self.model.train(5)
+            return False
+
+    model = make_model(make_vec_env(ToyEnv), learning_starts=50, train_freq=1000)
+    model.learn(100, callback=Stopper())
+    assert model._n_updates == 5
 
 
 def test_the_model_keeps_the_environments_it_was_given() -> None:

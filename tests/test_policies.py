@@ -13,7 +13,8 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 from toy_env import POLICIES, SPACES, VECTOR
 
-from drqn_sb3.policies import CnnLstmPolicy, DRQNPolicy, MlpLstmPolicy, MultiInputLstmPolicy, NatureConvolutions
+from drqn_sb3.networks import NatureConvolutions
+from drqn_sb3.policies import CnnLstmPolicy, DRQNPolicy, MlpLstmPolicy, MultiInputLstmPolicy
 from drqn_sb3.recurrent import GRU, LSTM
 
 N_ACTIONS, N_ENVS, TIME = 4, 3, 6

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch as th
 from stable_baselines3.common.env_util import make_vec_env
-from toy_env import SPACES, ToyEnv
+from toy_env import POLICIES, SPACES, ToyEnv
 
 from drqn_sb3 import DRQN
 from drqn_sb3.precision import WORTHWHILE_PARAMETERS, Replica, compute_dtype, has_fast_bfloat16
@@ -17,10 +17,11 @@ CPU = th.device("cpu")
 
 def make_model(**kwargs: Any) -> DRQN:
     policy_kwargs = {"hidden_size": 8, **kwargs.pop("policy_kwargs", {})}
-    space = SPACES[kwargs.pop("space", "vector")]
-    env = make_vec_env(lambda: ToyEnv(space), n_envs=2, seed=0)
+    name = kwargs.pop("space", "vector")
+    policy = POLICIES.get(name, "MlpLstmPolicy")
+    env = make_vec_env(lambda: ToyEnv(SPACES[name]), n_envs=2, seed=0)
     kwargs = {"seed": 1, **kwargs}
-    return DRQN("MlpLstmPolicy", env, learning_starts=40, train_freq=2, policy_kwargs=policy_kwargs, **kwargs)
+    return DRQN(policy, env, learning_starts=40, train_freq=2, policy_kwargs=policy_kwargs, **kwargs)
 
 
 def test_bfloat16_is_fast_where_the_processor_has_instructions_for_it() -> None:
@@ -40,6 +41,31 @@ def test_left_to_itself_a_network_computes_in_bfloat16_if_large_and_on_a_fast_de
     assert compute_dtype("auto", q_net) == expected
     assert compute_dtype("float32", q_net) == th.float32
     assert compute_dtype("bfloat16", q_net) == th.bfloat16
+
+
+@pytest.mark.parametrize("is_fast", [True, False])
+def test_the_device_decides_for_a_large_network(is_fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(th.cpu, "_is_avx512_bf16_supported", lambda: is_fast)
+    model = make_model(policy_kwargs={"hidden_size": 400})
+    assert model.compute_precision == ("bfloat16" if is_fast else "float32")
+    assert make_model(policy_kwargs={"hidden_size": 8}).compute_precision == "float32"
+
+
+def test_weights_set_by_any_way_are_acted_with() -> None:
+    model, other = make_model(precision="bfloat16"), make_model(seed=2, precision="bfloat16")
+    for change in (
+        lambda: model.policy.load_state_dict(other.policy.state_dict()),
+        lambda: model.policy.load_from_vector(make_model(seed=3).policy.parameters_to_vector()),
+    ):
+        change()
+        expected = [parameter.to(own.dtype) for parameter, own in own_parameters(model)]
+        acting = model._learner.acting_network.parameters()
+        assert all(th.equal(one, two) for one, two in zip(expected, acting, strict=True))
+
+
+def own_parameters(model: DRQN) -> list[tuple[th.Tensor, th.Tensor]]:
+    """The online network's weights, and those of its copy."""
+    return list(zip(model.q_net.parameters(), model._learner.online.network.parameters(), strict=True))
 
 
 def test_running_means_are_refused_in_bfloat16_and_never_chosen() -> None:
@@ -101,11 +127,18 @@ def weights_followed(model: DRQN) -> bool:
     )
 
 
+def load_policy(model: DRQN) -> DRQN:
+    model.policy.load_state_dict(make_model(seed=2).policy.state_dict())
+    return model
+
+
 CHANGES: dict[str, Callable[[DRQN], Any]] = {
     "learning": lambda model: model.learn(200),
     "learning with a moving target": lambda model: model.learn(200),
     "setting parameters": lambda model: model.set_parameters(make_model(seed=2).get_parameters()),
     "an update": lambda model: model.learn(60).train(3),
+    "updates after loading the policy": lambda model: load_policy(model.learn(60)).train(2),
+    "learning after loading the policy": lambda model: load_policy(model.learn(60)).learn(60, reset_num_timesteps=False),
 }
 
 
@@ -124,7 +157,7 @@ def test_both_networks_follow(change: str) -> None:
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-@pytest.mark.parametrize("space", ["vector", "discrete", "float64"])
+@pytest.mark.parametrize("space", SPACES)
 def test_every_cell_and_space_learns_in_bfloat16(cell: str, space: str) -> None:
     policy_kwargs = {"recurrent_cell": cell, "n_recurrent_layers": 2, "dueling": True}
     model = make_model(space=space, precision="bfloat16", burn_in=2, initial_state="stored", policy_kwargs=policy_kwargs)

@@ -178,3 +178,44 @@ def test_a_cell_without_a_step_of_its_own_says_so() -> None:
     cell = Stepless(FEATURES, HIDDEN)
     with pytest.raises(NotImplementedError, match=r"Stepless must define step\(\)"):
         unroll(cell, th.randn(1, BATCH, FEATURES), zero_states(cell, BATCH, "cpu"), no_starts()[:1])
+
+
+class Doubling(LSTM):
+    """An LSTM with steps of its own."""
+
+    def step(self, layer: int, projected: th.Tensor, states: RecurrentStates) -> RecurrentStates:
+        hidden, memory = super().step(layer, projected, states)
+        return 2 * hidden, memory
+
+
+def test_an_lstm_with_steps_of_its_own_takes_those() -> None:
+    th.manual_seed(0)
+    cell, inputs = Doubling(FEATURES, HIDDEN), th.randn(1, BATCH, FEATURES)
+    plain = LSTM(FEATURES, HIDDEN)
+    plain.load_state_dict(cell.state_dict())
+    outputs, _ = unroll(cell, inputs, zero_states(cell, BATCH, "cpu"), no_starts()[:1])
+    plain_outputs, _ = unroll(plain, inputs, zero_states(cell, BATCH, "cpu"), no_starts()[:1])
+    th.testing.assert_close(outputs, 2 * plain_outputs)
+
+
+@EACH_CELL
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_state_that_was_lost_is_back_with_the_next_episode(cell_class: type[RecurrentCell], value: float) -> None:
+    cell = make_cell(cell_class, 1)
+    inputs, starts = th.randn(TIME, BATCH, FEATURES), no_starts()
+    starts[0, 1] = True
+    lost = tuple(state.fill_(value) for state in random_states(cell))
+    outputs, last = unroll(cell, inputs, lost, starts)
+    fresh, _ = unroll(cell, inputs, zero_states(cell, BATCH, "cpu"), starts)
+    th.testing.assert_close(outputs[:, 1], fresh[:, 1])
+    assert all(th.isfinite(state[:, 1]).all() for state in last)
+
+
+@EACH_CELL
+def test_initial_states_that_were_lost_do_no_harm_where_no_window_starts(cell_class: type[RecurrentCell]) -> None:
+    cell = make_cell(cell_class, 1)
+    inputs, window_starts = th.randn(TIME, BATCH, FEATURES), no_starts()
+    window_starts[2, 0] = True
+    initial = tuple(th.full_like(state, float("inf")) for state in random_states(cell))
+    outputs, _ = unroll(cell, inputs, zero_states(cell, BATCH, "cpu"), no_starts(), window_starts, initial)
+    assert th.isfinite(outputs[:, 1:]).all()

@@ -156,8 +156,7 @@ class AtariVecEnv(VecEnv):
         """
         if self._plans or not self._was_reset:
             raise RuntimeError("step_async must come after reset() or step_wait()")
-        actions = np.asarray(actions)
-        n_actions = len(self._meanings)
+        actions, n_actions = np.asarray(actions), len(self._meanings)
         if actions.shape != (self.num_envs,) or not np.issubdtype(actions.dtype, np.integer):
             raise ValueError(f"actions must be {self.num_envs} whole numbers, got {actions!r}")
         if actions.min() < 0 or actions.max() >= n_actions:
@@ -263,12 +262,23 @@ class AtariVecEnv(VecEnv):
 
     def _begin(self, plans: list[Plan]) -> None:
         if self._is_closed:
-            raise RuntimeError("the environment is closed")
+            raise RuntimeError("the environment is closed, by close() or because a step was interrupted: make another one")
         self._plans = plans
         for index, plan in enumerate(plans):
             self._pool.submit(index, next(plan))
 
     def _finish(self) -> list[Step]:
+        """Wait for all games. If that is interrupted, by Ctrl-C say, nobody can tell how far each is: they are ended."""
+        try:
+            steps = self._carry_out()
+        except BaseException:
+            self.close()
+            raise
+        if self._window is not None:
+            self._window.show(tile_images(self._pictures).repeat(_ZOOM, axis=0).repeat(_ZOOM, axis=1))
+        return steps
+
+    def _carry_out(self) -> list[Step]:
         """Carry all plans to their ends, each as far as it goes before the next; observations are made meanwhile."""
         self._observations = np.empty_like(self._observations)
         steps: dict[int, Step] = {}
@@ -279,8 +289,6 @@ class AtariVecEnv(VecEnv):
             except StopIteration as stop:
                 steps[index] = stop.value
         self._plans = []
-        if self._window is not None:
-            self._window.show(tile_images(self._pictures).repeat(_ZOOM, axis=0).repeat(_ZOOM, axis=1))
         return [steps[index] for index in range(self.num_envs)]
 
     def _step(self, index: int, action: int) -> Plan:

@@ -19,6 +19,8 @@ SCHEMA = 1
 ALL_PARTS = (*PARTS, "memory")
 FULL = {"rounds": 7, "seconds": 1.0, "learn_seconds": 5.0, "buffer_size": 20_000}
 QUICK = {"rounds": 2, "seconds": 0.3, "learn_seconds": 2.0, "buffer_size": 12_000}
+# Where things lie on this machine is nobody else's business, and decides nothing
+PRIVATE = {"out", "python_pfrl", "python_torchrl", "timeout"}
 
 
 def positive(text: str) -> int:
@@ -157,12 +159,11 @@ def questions(measurement: Measurement, with_profile: bool) -> Extras:
     return {OURS: profile, plain: [*profile, "flops"]}
 
 
-def run(args: argparse.Namespace, command: str) -> dict[str, Any]:
+def run(args: argparse.Namespace) -> dict[str, Any]:
     """
     Measure everything.
 
     :param args: of the command line
-    :param command: the command line itself
     :return: the results: what was asked (``command``, ``arguments``), on what (``machine``, ``device``), and what came of it:
         ``measurements``, each with every round of every contestant; ``bytes_per_step``; ``roofline``
     """
@@ -181,8 +182,8 @@ def run(args: argparse.Namespace, command: str) -> dict[str, Any]:
     results: dict[str, Any] = {
         "schema": SCHEMA,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": command,
-        "arguments": {name: str(value) if isinstance(value, Path) else value for name, value in _asked(args).items()},
+        "command": command_of(args),
+        "arguments": _asked(args),
         "device": device,
         "machine": describe_machine(),
     }
@@ -202,7 +203,20 @@ def run(args: argparse.Namespace, command: str) -> dict[str, Any]:
 
 
 def _asked(args: argparse.Namespace) -> dict[str, Any]:
-    return {name: value for name, value in vars(args).items() if not callable(value) and name != "subcommand"}
+    return {name: value for name, value in vars(args).items() if name not in PRIVATE | {"subcommand"}}
+
+
+def command_of(args: argparse.Namespace) -> str:
+    """
+    :param args: of the command line
+    :return: a command that measures the same, without the paths of this machine
+    """
+    words, defaults = ["python", "-m", "eval", "throughput"], vars(parse([]))
+    for name, value in _asked(args).items():
+        if value != defaults[name]:
+            values = value if isinstance(value, list) else [] if value is True else [value]
+            words += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return shlex.join(words)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -213,10 +227,10 @@ def main(args: argparse.Namespace) -> int:
     :return: the exit status: 1 if a contestant failed; one that is not installed has not failed
     """
     if args.quick:
-        # What was asked for by itself stands
+        # What was set to something else stands
         vars(args).update({name: value for name, value in QUICK.items() if getattr(args, name) == FULL[name]})
     check(args)
-    results = run(args, shlex.join(["python", "-m", "eval", *sys.argv[1:]]))
+    results = run(args)
 
     from eval.throughput.plots import draw
     from eval.throughput.report import failures, render

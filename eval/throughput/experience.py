@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from eval.throughput.protocol import Work
+
 
 class Experience(NamedTuple):
     """
@@ -71,14 +73,24 @@ def make_experience(n_steps: int, n_envs: int, image_size: int, n_actions: int, 
     )
 
 
+def experience_of(work: Work, n_steps: int, n_envs: int) -> Experience:
+    """
+    :param work: sizes and seed
+    :param n_steps: steps of each environment
+    :param n_envs: number of environments
+    :return: made-up experience
+    """
+    return make_experience(n_steps, n_envs, work.image_size, work.n_actions, work.episode_length, work.seed)
+
+
 def stack_frames(frames: np.ndarray, n_stack: int) -> np.ndarray:
     """
     Frame stacks, the newest frame last, as a stock DQN sees them; stacks are not cut at episode starts.
 
     :param frames: ``(n_frames, n_envs, 1, size, size)``
     :param n_stack: frames in a stack
-    :return: ``(n_frames, n_envs, n_stack, size, size)``
+    :return: ``(n_frames, n_envs, n_stack, size, size)``, contiguous as ``VecFrameStack``'s are
     """
     index = np.maximum(np.arange(len(frames))[:, None] + np.arange(1 - n_stack, 1), 0)
     # (n_frames, n_stack, n_envs, 1, size, size) -> (n_frames, n_envs, n_stack, size, size)
-    return frames[index].squeeze(3).swapaxes(1, 2)
+    return np.ascontiguousarray(frames[index].squeeze(3).swapaxes(1, 2))

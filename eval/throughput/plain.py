@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from drqn_sb3 import DRQN
 from drqn_sb3.losses import masked_huber_loss, n_step_targets
-from drqn_sb3.policies import NatureConvolutions, RecurrentQNetwork
+from drqn_sb3.networks import NatureConvolutions, RecurrentQNetwork
 from drqn_sb3.recurrent import LSTM, reset_states
 from drqn_sb3.type_aliases import RecurrentStates, SequenceSamples
 
@@ -111,7 +111,7 @@ def unroll_plainly(
     initial_states: RecurrentStates | None = None,
 ) -> tuple[th.Tensor, RecurrentStates]:
     """
-    Q-values along sequences, step by step; see :meth:`drqn_sb3.policies.RecurrentQNetwork.unroll`.
+    Q-values along sequences, step by step; see :meth:`drqn_sb3.networks.RecurrentQNetwork.unroll`.
 
     :param q_net: the network, whose recurrent cell has one layer
     :param observations: ``(time, batch, *observation_shape)``, or a dict of such

@@ -8,14 +8,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
+from eval.throughput.contestants import HIGHLIGHTED
 from eval.throughput.report import Results, number, summaries
 
-BAR_HEIGHT, HEAD_HEIGHT = 0.32, 1.1  # inches
+ROW_HEIGHT, HEAD_HEIGHT = 0.32, 1.1  # inches
 
 
 def draw_measurement(axes: Axes, measurement: Mapping[str, Any]) -> None:
     """
-    Draw medians as bars on a logarithmic scale, the range of the rounds as whiskers, the number of rounds beside them.
+    Draw medians as dots, the range of the rounds as whiskers, the number of rounds beside them.
+
+    The scale is logarithmic: equal ratios are equally far apart. It has no zero for bars to begin at.
 
     :param axes: where to draw
     :param measurement: of the results
@@ -30,12 +33,13 @@ def draw_measurement(axes: Axes, measurement: Mapping[str, Any]) -> None:
             continue
         rate = by_name[name].rate
         whiskers = [[rate.median - rate.lowest], [rate.highest - rate.median]]
-        is_reference = name == measurement["reference"]
-        axes.barh(row, rate.median - floor, left=floor, color="tab:blue" if is_reference else "0.7", height=0.7)
-        axes.errorbar(rate.median, row, xerr=whiskers, color="black", linewidth=1, capsize=2)
+        color = "tab:blue" if name in HIGHLIGHTED else "0.35"
+        axes.errorbar(rate.median, row, xerr=whiskers, color=color, fmt="o", markersize=6, linewidth=1, capsize=2)
         axes.text(rate.highest * 1.08, row, f"{number(rate.median)}  (n={rate.n})", va="center", fontsize=8)
     axes.set_xscale("log")
     axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.grid(axis="x", color="0.9")
+    axes.set_axisbelow(True)
     axes.set_xlim(floor, max((rate.highest for rate in rates), default=2.0) * 5)
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.set_ylim(len(names) - 0.4, -0.6)
@@ -51,7 +55,7 @@ def draw(results: Results) -> Figure:
     :return: a figure with a panel for each
     """
     shown: Sequence[Mapping[str, Any]] = [entry for entry in results["measurements"] if entry["name"] != "peak"]
-    heights = [HEAD_HEIGHT + BAR_HEIGHT * len(measurement["contestants"]) for measurement in shown]
+    heights = [HEAD_HEIGHT + ROW_HEIGHT * len(measurement["contestants"]) for measurement in shown]
     figure = Figure(figsize=(7.5, sum(heights) + 0.5), layout="constrained")
     panels = figure.subplots(len(shown), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axes, measurement in zip(panels, shown, strict=True):

@@ -88,10 +88,10 @@ class Worker:
             timer.cancel()
         if not line:
             self.process.wait()
-            raise WorkerError(f"ended with status {self.process.returncode}, see {self.log}", is_failure=True)
+            raise WorkerError(f"ended with status {self.process.returncode}, see logs/{self.log.name}", is_failure=True)
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
-            raise WorkerError(answer["error"], is_failure=not answer["unavailable"])
+            raise WorkerError(answer["error"], is_failure=True)
         return answer
 
     def build(self, work: Work) -> dict[str, Any]:

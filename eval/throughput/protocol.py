@@ -10,7 +10,7 @@ asked                          answered
 ``{"do": "call",               ``{"value": ...}``: what one of the task's extras returned
 "name": "profile"}``
 ``{"do": "quit"}``             nothing, the worker ends
-anything that fails            ``{"error": "...", "unavailable": false}``
+anything that fails            ``{"error": "..."}``
 =============================  ==========================================================
 
 Runs in every contestant's interpreter: the standard library only.
@@ -79,10 +79,6 @@ class Task:
     run: Callable[[int], int] | None
     info: dict[str, Any]
     extras: dict[str, Callable[[], Any]] = field(default_factory=dict)
-
-
-class UnavailableError(Exception):
-    """Says why this contestant can't take part here, which is no failure."""
 
 
 class Meter:
@@ -155,11 +151,9 @@ def answers(build: Callable[[Work], Task], lines: Iterable[str]) -> Iterable[dic
                 yield {"count": count, "seconds": seconds}
             else:
                 yield {"value": task.extras[message["name"]]()}
-        except UnavailableError as reason:
-            yield {"error": str(reason), "unavailable": True}
         except Exception as error:  # whatever it is, the benchmark goes on and reports it
             traceback.print_exc()
-            yield {"error": f"{type(error).__name__}: {error}", "unavailable": False}
+            yield {"error": f"{type(error).__name__}: {error}"}
 
 
 def take_stdout() -> TextIO:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eval.throughput.contestants import OWN
 from eval.throughput.flops import update_flops
 from eval.throughput.stats import Spread, Summary, summarize
 
@@ -116,10 +117,10 @@ def roofline(results: Results) -> list[dict[str, Any]]:
     arguments = results["arguments"]
     sizes = ("image_size", "hidden_size", "n_actions", "batch_size", "sequence_length")
     flops = update_flops(*(arguments[size] for size in sizes))
-    rows = []
+    rows, own = [], {contestant.name for contestant in OWN}
     for name, summary in summaries(by_name["updates"]).items():
         precision = by_name["updates"]["contestants"][name]["info"]["precision"]
-        if "drqn" not in name.lower() or name.split()[0] in ("PFRL", "TorchRL") or precision not in peaks:
+        if name not in own or precision not in peaks:
             continue
         achieved = flops * summary.rate.median
         row = {"contestant": name, "precision": precision, "flops_per_update": flops, "achieved": achieved}

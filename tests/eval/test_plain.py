@@ -107,13 +107,15 @@ def test_q_values_while_acting_are_the_plain_ones(precision: str, bound: float) 
         assert (q_values - plain_q_values).abs().max() < bound * scale
 
 
-def test_a_whole_run_in_float32_learns_what_the_plain_one_learns() -> None:
+@pytest.mark.parametrize(("kind", "space"), [("the paper's", "image, channels last"), ("a GRU", "vector")])
+def test_a_whole_run_in_float32_learns_what_the_plain_one_learns(kind: str, space: str) -> None:
     # Random actions: the plain one would act on new weights a step earlier
     kwargs = {"exploration_final_eps": 1.0, "learning_rate": 1e-3, "target_update_interval": 50, "train_freq": 5}
-    fast, plain = make_pair("float32", "a GRU", "vector", **kwargs)
+    fast, plain = make_pair("float32", kind, space, **kwargs)
     after = []
     for model in (fast, plain):
+        before = th.nn.utils.parameters_to_vector(model.q_net.parameters())
         model.learn(600)
         assert model._n_updates == 50
         after.append(th.nn.utils.parameters_to_vector(model.q_net.parameters()))
-    th.testing.assert_close(after[0], after[1], rtol=1e-3, atol=1e-4)
+    assert (after[0] - after[1]).norm() < 0.01 * (after[1] - before).norm()

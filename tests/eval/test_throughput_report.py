@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.container import ErrorbarContainer
+from matplotlib.lines import Line2D
 
 from eval.throughput import report
 from eval.throughput.flops import update_flops
@@ -140,7 +143,7 @@ def test_the_picture_shows_every_contestant_and_n() -> None:
     figure = draw(results)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["Learner updates", "Acting"], "the peak is no contest"
     axes = figure.axes[0]
-    assert axes.get_xscale() == "log" and len(axes.patches) == 4
+    assert axes.get_xscale() == "log" and len(axes.containers) == 4
     assert [label.get_text() for label in axes.get_yticklabels()] == list(results["measurements"][0]["contestants"])
     texts = " ".join(text.get_text() for text in axes.texts)
     assert texts.count("(n=3)") == 3 and "(n=1)" in texts and NOT_INSTALLED in texts
@@ -149,7 +152,20 @@ def test_the_picture_shows_every_contestant_and_n() -> None:
     assert np.ptp(np.asarray(canvas.buffer_rgba())[..., :3]) == 255
 
 
-def test_a_bar_ends_at_the_median() -> None:
-    axes = draw(make_results()).axes[0]
-    ends = [patch.get_x() + patch.get_width() for patch in axes.patches]  # type: ignore[attr-defined]
-    assert ends == pytest.approx([12, 5, 50, 4])
+def dots(axes: Axes) -> list[Line2D]:
+    """The medians, from top to bottom."""
+    return [container.lines[0] for container in axes.containers if isinstance(container, ErrorbarContainer)]
+
+
+def test_a_dot_lies_at_the_median_in_the_row_of_its_name() -> None:
+    places = [np.asarray(dot.get_xydata()).tolist() for dot in dots(draw(make_results()).axes[0])]
+    assert places == [[[12, 0]], [[5, 1]], [[50, 2]], [[4, 4]]]
+
+
+def test_only_what_this_project_brings_is_in_colour() -> None:
+    results = make_results()
+    envs = {name: contestant([3.0]) for name in ("AtariVecEnv", "DummyVecEnv", "SubprocVecEnv")}
+    entry = {"name": "envs", "title": "Stepping", "unit": "steps", "reference": "DummyVecEnv", "contestants": envs}
+    updates, stepping = draw({**results, "measurements": [results["measurements"][0], entry]}).axes
+    assert [dot.get_color() == "tab:blue" for dot in dots(updates)] == [True, False, False, False]
+    assert [dot.get_color() == "tab:blue" for dot in dots(stepping)] == [True, False, False]

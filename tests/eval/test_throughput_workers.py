@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from eval.throughput.contestants import Contestant
-from eval.throughput.experience import Experience, make_experience, stack_frames
+from eval.throughput.experience import Experience, experience_of, make_experience, stack_frames
 from eval.throughput.flops import n_parameters
 from eval.throughput.pool import ROOT, Worker, interpreters
-from eval.throughput.protocol import Task, UnavailableError, Work
+from eval.throughput.protocol import Task, Work
 from eval.throughput.workers import drqn, envs, learn, memory, models, peak, profiling, recurrent_ppo, stock_dqn
 
 # 36x36 frames, LSTM 24, 3 actions, 4 windows of 5 steps, 2 environments, a buffer of 400 frames, episodes of 20 steps
@@ -111,7 +111,7 @@ def test_acting_counts_the_actions_of_all_environments(build: Callable[[Work], T
 
 def test_a_rollout_holds_one_reset() -> None:
     model = recurrent_ppo.make_model(WORK, 4)
-    recurrent_ppo.fill_rollout(model, models.experience_of(WORK, 5, 4))
+    recurrent_ppo.fill_rollout(model, experience_of(WORK, 5, 4))
     assert model.rollout_buffer.full and model.rollout_buffer.episode_starts.sum() == 1
 
 
@@ -171,11 +171,6 @@ def test_pong_has_a_native_environment_of_the_same_observations() -> None:
     task = envs.build(work("envs", env_id="PongNoFrameskip-v4", kind="native"))
     assert task.run is not None and task.run(5) == 10
     assert task.info["observation"] == [1, 84, 84]
-
-
-def test_slimevolley_has_no_native_environment() -> None:
-    with pytest.raises(UnavailableError, match="no native vector environment of SlimeVolleyNoFrameskip-v0"):
-        envs.build(work("envs", env_id="SlimeVolleyNoFrameskip-v0", kind="native"))
 
 
 SCHEDULES = {

@@ -21,7 +21,7 @@ import pfrl  # type: ignore[import-not-found]
 import torch as th
 from torch import nn
 
-from eval.throughput.experience import Experience, make_experience
+from eval.throughput.experience import Experience, experience_of
 from eval.throughput.protocol import Task, Work, serve
 
 REPLAY_ENVS = 8
@@ -80,16 +80,6 @@ def make_agent(work: Work) -> Any:
         recurrent=True,
         max_grad_norm=10.0,
     )
-
-
-def experience_of(work: Work, n_steps: int, n_envs: int) -> Experience:
-    """
-    :param work: sizes and seed
-    :param n_steps: steps of each environment
-    :param n_envs: number of environments
-    :return: made-up experience
-    """
-    return make_experience(n_steps, n_envs, work.image_size, work.n_actions, work.episode_length, work.seed)
 
 
 def fill(buffer: Any, experience: Experience, hidden_size: int, seed: int) -> None:

@@ -32,7 +32,7 @@ from torchrl.data import (  # type: ignore[import-not-found]
 from torchrl.modules import ConvNet, EGreedyModule, LSTMModule, QValueModule  # type: ignore[import-not-found]
 from torchrl.objectives import DQNLoss, SoftUpdate  # type: ignore[import-not-found]
 
-from eval.throughput.experience import Experience, make_experience
+from eval.throughput.experience import Experience, experience_of
 from eval.throughput.protocol import Task, Work, serve
 
 STATES = ("recurrent_state_h", "recurrent_state_c")
@@ -76,16 +76,6 @@ def make_policy(work: Work) -> Any:
         TensorDictModule(head, in_keys=["embed"], out_keys=["action_value"]),
         QValueModule(action_space=None, spec=OneHot(work.n_actions)),
     )
-
-
-def experience_of(work: Work, n_steps: int, n_envs: int) -> Experience:
-    """
-    :param work: sizes and seed
-    :param n_steps: steps of each environment
-    :param n_envs: number of environments
-    :return: made-up experience
-    """
-    return make_experience(n_steps, n_envs, work.image_size, work.n_actions, work.episode_length, work.seed)
 
 
 def steps_of(experience: Experience, env: int, work: Work) -> Any:

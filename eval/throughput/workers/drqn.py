@@ -12,14 +12,14 @@ import torch as th
 
 from drqn_sb3 import DRQN
 from drqn_sb3.precision import compute_dtype
+from eval.throughput.experience import experience_of
 from eval.throughput.plain import PlainDRQN
 from eval.throughput.protocol import Task, Work, serve
 from eval.throughput.workers.models import (
     MAX_GRAD_NORM,
     REPLAY_ENVS,
-    act_repeatedly,
+    acting,
     count_parameters,
-    experience_of,
     fill,
     frame_envs,
     silence,
@@ -98,12 +98,7 @@ def make_acting_task(work: Work) -> Task:
     :return: one operation chooses an action in each environment
     """
     model = make_model(work, work.n_envs)
-    experience = experience_of(work, 64, work.n_envs)
-
-    def run(n_operations: int) -> int:
-        return act_repeatedly(model, experience, 1, n_operations)
-
-    return Task(run, describe(model, work))
+    return Task(acting(model, experience_of(work, 64, work.n_envs), 1), describe(model, work))
 
 
 def precision_of(model: DRQN) -> str:

@@ -14,7 +14,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecTransposeImage
 
 from drqn_sb3.envs import AtariVecEnv, SlimeVolleyAtariWrapper, register_envs
-from eval.throughput.protocol import Task, UnavailableError, Work, serve
+from eval.throughput.protocol import Task, Work, serve
 from eval.throughput.workers.models import versions
 
 N_ACTIONS_DRAWN = 1000
@@ -41,26 +41,12 @@ def make_venv(env_id: str, kind: str, n_envs: int, seed: int) -> VecEnv:
     :param n_envs: number of environments
     :param seed: of the first, the others count up from it
     :return: the vector environment, channels first
-    :raises UnavailableError: if there is no native environment for it
     """
     if kind == "native":
-        return make_native_venv(env_id, n_envs, seed)
+        return VecTransposeImage(AtariVecEnv(env_id, n_envs, seed))
     vec_env_cls: Any = {"dummy": DummyVecEnv, "subproc": SubprocVecEnv}[kind]
     venv = make_vec_env(atari_env, n_envs, seed, env_kwargs={"env_id": env_id}, vec_env_cls=vec_env_cls)
     return VecTransposeImage(venv)
-
-
-def make_native_venv(env_id: str, n_envs: int, seed: int) -> VecEnv:
-    """
-    :param env_id: of an Atari game
-    :param n_envs: number of environments
-    :param seed: of the first
-    :return: ale_py's vector environment, as SB3 wants it
-    :raises UnavailableError: if there is none
-    """
-    if env_id.startswith("SlimeVolley"):
-        raise UnavailableError(f"there is no native vector environment of {env_id}")
-    return VecTransposeImage(AtariVecEnv(env_id, n_envs, seed))
 
 
 def build(work: Work) -> Task:

@@ -19,8 +19,9 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 
 from drqn_sb3 import FrameStackReplayBuffer, SequenceReplayBuffer
+from eval.throughput.experience import experience_of
 from eval.throughput.protocol import Task, Work, serve
-from eval.throughput.workers.models import REPLAY_ENVS, experience_of, fill, versions
+from eval.throughput.workers.models import REPLAY_ENVS, fill, versions
 
 N_STACK = 4
 

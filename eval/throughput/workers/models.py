@@ -1,5 +1,6 @@
 """What the workers that use Stable-Baselines3 share: an environment of frames, and the experience in a model's buffer."""
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -12,7 +13,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
-from eval.throughput.experience import Experience, make_experience, stack_frames
+from eval.throughput.experience import Experience, stack_frames
 from eval.throughput.protocol import Work
 
 REPLAY_ENVS = 8
@@ -44,16 +45,6 @@ def frame_envs(work: Work, n_envs: int, n_frames: int = 1) -> VecEnv:
     """
     kwargs = {"n_frames": n_frames, "image_size": work.image_size, "n_actions": work.n_actions}
     return make_vec_env(FrameEnv, n_envs=n_envs, env_kwargs=kwargs)
-
-
-def experience_of(work: Work, n_steps: int, n_envs: int) -> Experience:
-    """
-    :param work: sizes and seed
-    :param n_steps: steps of each environment
-    :param n_envs: number of environments
-    :return: made-up experience
-    """
-    return make_experience(n_steps, n_envs, work.image_size, work.n_actions, work.episode_length, work.seed)
 
 
 def fill(buffer: Any, experience: Experience, n_stack: int = 1) -> int:
@@ -106,23 +97,26 @@ def count_parameters(net: nn.Module) -> int:
     return sum(parameter.numel() for parameter in net.parameters())
 
 
-def act_repeatedly(model: OffPolicyAlgorithm, experience: Experience, n_frames: int, n_operations: int) -> int:
+def acting(model: OffPolicyAlgorithm, experience: Experience, n_frames: int) -> Callable[[int], int]:
     """
     Choose actions as ``learn`` does, for all environments at once, always greedily.
 
     :param model: a DQN or one of its kind
     :param experience: what is observed
     :param n_frames: frames in an observation
-    :param n_operations: how often
-    :return: number of actions chosen
+    :return: told how often, chooses that often and returns the number of actions chosen
     """
     n_steps, n_envs = experience.dones.shape
     stacks, starts = stack_frames(experience.frames, n_frames), experience.episode_starts
-    for i in range(n_operations):
-        model._last_obs, model._last_episode_starts = stacks[i % n_steps], starts[i % n_steps]
-        model._sample_action(0, n_envs=n_envs)
-    wait_for(model.device)
-    return n_operations * n_envs
+
+    def run(n_operations: int) -> int:
+        for i in range(n_operations):
+            model._last_obs, model._last_episode_starts = stacks[i % n_steps], starts[i % n_steps]
+            model._sample_action(0, n_envs=n_envs)
+        wait_for(model.device)
+        return n_operations * n_envs
+
+    return run
 
 
 def versions() -> dict[str, str]:

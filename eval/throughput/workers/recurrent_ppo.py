@@ -13,13 +13,12 @@ import torch as th
 from sb3_contrib import RecurrentPPO
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 
-from drqn_sb3.policies import NatureConvolutions
-from eval.throughput.experience import Experience
+from drqn_sb3.networks import NatureConvolutions
+from eval.throughput.experience import Experience, experience_of
 from eval.throughput.protocol import Task, Work, serve
 from eval.throughput.workers.models import (
     MAX_GRAD_NORM,
     count_parameters,
-    experience_of,
     frame_envs,
     silence,
     versions,

@@ -7,13 +7,13 @@ An update trains a batch of single transitions, 32 by default, a tenth of the fr
 import torch as th
 from stable_baselines3 import DQN
 
+from eval.throughput.experience import experience_of
 from eval.throughput.protocol import Task, Work, serve
 from eval.throughput.workers.models import (
     MAX_GRAD_NORM,
     REPLAY_ENVS,
-    act_repeatedly,
+    acting,
     count_parameters,
-    experience_of,
     fill,
     frame_envs,
     silence,
@@ -55,16 +55,13 @@ def build(work: Work) -> Task:
         wait_for(model.device)
         return n_operations
 
-    def act(n_operations: int) -> int:
-        return act_repeatedly(model, experience, N_STACK, n_operations)
-
     info = {
         "parameters": count_parameters(model.q_net),
         "frames_per_update": work.batch_size,
         "precision": "float32",
         "versions": versions(),
     }
-    return Task(update if is_update else act, info)
+    return Task(update if is_update else acting(model, experience, N_STACK), info)
 
 
 if __name__ == "__main__":
