@@ -13,7 +13,6 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 from toy_env import POLICIES, SPACES, VECTOR
 
-from drqn_sb3.networks import NatureConvolutions
 from drqn_sb3.policies import CnnLstmPolicy, DRQNPolicy, MlpLstmPolicy, MultiInputLstmPolicy
 from drqn_sb3.recurrent import GRU, LSTM
 
@@ -258,28 +257,11 @@ def test_the_cnn_default_is_the_papers_network() -> None:
     assert (cell.weights(0).input_size, cell.hidden_size, cell.n_layers) == (3136, 512, 1)
 
 
-@pytest.mark.parametrize("size", [(36, 36), (37, 52), (84, 84), (96, 64)])
-def test_the_convolutions_know_how_many_features_they_give(size: tuple[int, int]) -> None:
-    extractor = NatureConvolutions(spaces.Box(0, 255, (2, *size), np.uint8))
-    assert extractor(th.zeros(5, 2, *size)).shape == (5, extractor.features_dim)
-
-
 def test_the_cell_is_the_one_asked_for() -> None:
     assert type(make_policy(recurrent_cell="lstm").q_net.cell) is LSTM
     assert type(make_policy(recurrent_cell="gru").q_net.cell) is GRU
     assert type(make_policy(recurrent_cell=GRU).q_net.cell) is GRU
     assert make_policy(n_recurrent_layers=3).q_net.cell.n_layers == 3
-
-
-def test_dueling_adds_centred_advantages_to_a_value() -> None:
-    head = make_policy(dueling=True, net_arch=[5]).q_net.head
-    features = th.randn(6, 2, 8)
-    value, advantage = head.value(features), head.advantage(features)  # type: ignore[operator]
-    q_values = head(features)
-    assert q_values.shape == (6, 2, N_ACTIONS)
-    th.testing.assert_close(q_values.mean(dim=-1, keepdim=True), value)
-    th.testing.assert_close(q_values - q_values.mean(dim=-1, keepdim=True), advantage - advantage.mean(dim=-1, keepdim=True))
-    assert layer_sizes(head) == [(8, 5), (5, 1), (8, 5), (5, N_ACTIONS)]
 
 
 def test_the_target_network_starts_as_a_copy_and_is_another_network() -> None:
@@ -288,16 +270,6 @@ def test_the_target_network_starts_as_a_copy_and_is_another_network() -> None:
     assert all(th.equal(online, target) and online is not target for online, target in pairs)
     optimized = {id(parameter) for group in policy.optimizer.param_groups for parameter in group["params"]}
     assert optimized == {id(parameter) for parameter in policy.q_net.parameters()}
-
-
-def test_images_are_scaled_unless_told_otherwise() -> None:
-    frames = th.full((1, 2, 36, 36), 255, dtype=th.uint8)
-    scaled, raw = make_policy("image, channels first"), make_policy("image, channels first", normalize_images=False)
-    for policy, expected in ((scaled, 1.0), (raw, 255.0)):
-        seen: list[th.Tensor] = []
-        policy.q_net.features_extractor.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0]))
-        policy(frames)
-        assert (seen[0] == expected).all()
 
 
 ROUND_TRIPS: dict[str, Callable[[], DRQNPolicy]] = {
@@ -377,3 +349,17 @@ def test_an_extractor_of_ones_own_may_take_dicts_to_the_mlp_policy() -> None:
 
     policy = make_policy("dict", features_extractor_class=VectorOnly)
     assert policy.q_net.features_extractor.features_dim == 3
+
+
+FUSED: dict[str, tuple[dict[str, Any], bool | None]] = {
+    "by default": ({}, True),
+    "AdamW": ({"optimizer_class": th.optim.AdamW}, True),
+    "told not to": ({"optimizer_kwargs": {"fused": False}}, False),
+    "told to be another": ({"optimizer_kwargs": {"foreach": True}}, None),
+    "RMSprop": ({"optimizer_class": th.optim.RMSprop}, None),
+}
+
+
+@pytest.mark.parametrize(("kwargs", "fused"), FUSED.values(), ids=FUSED.keys())
+def test_adam_is_the_fused_one_unless_told_otherwise(kwargs: dict[str, Any], fused: bool | None) -> None:
+    assert make_policy(**kwargs).optimizer.param_groups[0].get("fused") == fused
