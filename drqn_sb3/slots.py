@@ -146,8 +146,13 @@ class SlotStorage:
     def _allocate(self) -> None:
         n_slots = self.capacity * self.n_envs
         for key, (shape, dtype) in self.observation_shapes.items():
-            # numpy's zeros take no memory until they are written to
-            self.observations[key] = th.from_numpy(np.zeros((n_slots, *shape), dtype=dtype)).to(self.device)
+            try:
+                # numpy's zeros take no memory until they are written to
+                self.observations[key] = th.from_numpy(np.zeros((n_slots, *shape), dtype=dtype)).to(self.device)
+            except (MemoryError, th.OutOfMemoryError) as error:
+                gigabytes = n_slots * int(np.prod(shape)) * np.dtype(dtype).itemsize / 1e9
+                message = f"{n_slots:,} slots of {shape} {dtype} would take {gigabytes:.1f} GB on {self.device}"
+                raise MemoryError(f"buffer_size must be smaller: {message}") from error
         self.actions = np.zeros(n_slots, dtype=np.int64)
         self.rewards = np.zeros(n_slots, dtype=np.float32)
         self.terminated = np.zeros(n_slots, dtype=bool)

@@ -23,6 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         subparser = subparsers.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
         if arguments[:1] == [name]:
             importlib.import_module(module).add_arguments(subparser)
+    if not arguments:
+        parser.print_help(sys.stderr)
+        return 2
     args = parser.parse_args(arguments)
     status: int = importlib.import_module(SUBCOMMANDS[args.subcommand][1]).main(args)
     return status

@@ -1,5 +1,6 @@
 """Axis order ``(environment,)``: what is asked of a storage is asked of each environment."""
 
+import pickle
 from typing import Any
 
 import numpy as np
@@ -174,3 +175,20 @@ def test_dict_observations_are_stored_key_by_key_in_their_own_types() -> None:
     }
     assert (storage.observations["image"][0] == 255).all()
     assert storage.observations["cue"][0] == 10**12
+
+
+def test_more_slots_than_memory_are_refused_in_words() -> None:
+    storage = SlotStorage(10**12, 1, {"": ((84, 84), np.dtype(np.uint8))})
+    frames = {"": np.zeros((1, 84, 84), np.uint8)}
+    with pytest.raises(MemoryError, match=r"buffer_size must be smaller: 1,000,000,000,000 slots .* take 7056000.0 GB on cpu"):
+        storage.push(np.array([0]), frames, True, np.array([False]))
+
+
+def test_a_pickled_storage_is_the_same() -> None:
+    storage = make_storage()
+    push(storage, 0, 1.5, episode_start=True)
+    copy = pickle.loads(pickle.dumps(storage))
+    assert th.equal(copy.observations[""], storage.observations[""])
+    push(copy, 0, 2.5)
+    assert stored_values(copy, 0) == [1.5, 2.5]
+    assert stored_values(storage, 0) == [1.5]

@@ -60,7 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--learn-seconds", type=positive_seconds, default=FULL["learn_seconds"], help="the same, end to end (default: 5)")
     add("--quick", action="store_true", help="two short rounds, to see that everything works")
     add("--parts", nargs="+", choices=ALL_PARTS, default=list(ALL_PARTS), help="what to measure (default: everything)")
-    add("--only", nargs="+", default=[], metavar="WORD", help="contestants whose name holds one of these words")
+    add(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="WORD",
+        help="contestants whose name holds one of these words, in capitals or not",
+    )
     add("--profile", action="store_true", help="also say where an update's time goes")
     add("--out", type=Path, default=Path("throughput"), help="folder of the results (default: throughput)")
     sizes = parser.add_argument_group("sizes, by default the paper's")
@@ -94,6 +100,10 @@ def check(args: argparse.Namespace) -> None:
     """
     if args.image_size < 36:
         sys.exit(f"--image-size must be 36 or more for the convolutions, got {args.image_size}")
+    names = {contestant.name for part in measurements(make_plan(args, "cpu"), args.parts) for contestant in part.contestants}
+    for word in args.only:
+        if not any(word.lower() in name.lower() for name in names):
+            sys.exit(f"--only {word}: no contestant's name holds this word, they are {', '.join(sorted(names))}")
     if args.episode_length < 2 * args.sequence_length:
         sys.exit(
             "--episode-length must be twice --sequence-length or more, so that the peers' windows fit into the shortest "
@@ -194,12 +204,25 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             bar.set_postfix_str(what, refresh=False)
             bar.update()
 
-        results["measurements"] = [
-            run_measurement(measurement, work, field, args.rounds, tick, extras[measurement.name]) for measurement in chosen
-        ]
+        results["measurements"] = []
+        for measurement in chosen:
+            if bar.disable:  # not on a terminal
+                print(measurement.title, file=sys.stderr, flush=True)
+            result = run_measurement(measurement, work, field, args.rounds, tick, extras[measurement.name])
+            results["measurements"].append(result)
+            save(results, args.out)  # what is there stays, should the rest be interrupted
         results["bytes_per_step"] = run_memory(buffers, work, field, tick)
     results["roofline"] = roofline(results)
     return {**results, "seconds": round(time.perf_counter() - start, 1)}
+
+
+def save(results: dict[str, Any], out: Path) -> None:
+    """
+    :param results: so far
+    :param out: folder to write ``results.json`` to
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
 
 
 def _asked(args: argparse.Namespace) -> dict[str, Any]:
@@ -235,8 +258,7 @@ def main(args: argparse.Namespace) -> int:
     from eval.throughput.plots import draw
     from eval.throughput.report import failures, render
 
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    save(results, args.out)
     text = render(results)
     (args.out / "table.txt").write_text(text)
     print(text)

@@ -54,9 +54,11 @@ def number(value: float) -> str:
 def ratio_words(ratio: Spread | None) -> str:
     """
     :param ratio: how many times as fast the reference is
-    :return: median, and the range of the rounds
+    :return: median, and the range of the rounds; nothing for the reference itself
     """
-    return "" if ratio is None else f"{ratio.median:.2f} ({ratio.lowest:.2f} to {ratio.highest:.2f})"
+    if ratio is None or ratio.lowest == ratio.highest == 1:
+        return ""
+    return f"{ratio.median:.2f} ({ratio.lowest:.2f} to {ratio.highest:.2f})"
 
 
 def lay_out(rows: Sequence[Sequence[str]]) -> str:
@@ -83,7 +85,7 @@ def measurement_table(measurement: Mapping[str, Any]) -> str:
     unit, reference, by_name = measurement["unit"], measurement["reference"], summaries(measurement)
     trains = measurement["name"] == "updates"
     note = NOTES.get(measurement["name"].split()[0])
-    head = ["", f"{unit}/s", "lowest", "highest", *(["frames/s"] if trains else []), "n", f"{reference}: times as fast"]
+    head = ["", f"{unit}/s", "lowest", "highest", *(["frames/s"] if trains else []), "n", f"{reference} / this one"]
     rows, notes = [[*head, "parameters", "precision", "steps/update"]], []
     for name, contestant in measurement["contestants"].items():
         if contestant["status"] != "measured":
