@@ -348,8 +348,8 @@ def native_atari(venv: VecEnv, **kwargs: Any) -> AtariVecEnv:
     wrappers = [wrapper.name for wrapper in spec.additional_wrappers]
     if wrappers not in ([], ["Monitor"]):
         raise ValueError(
-            "native_atari must be given no env_wrapper, for it replaces the environments: leave AtariWrapper out, whose "
-            f"arguments it takes, and put others into a vec_env_wrapper; got {wrappers}"
+            "native_atari must be given no env_wrapper (the zoo: -params env_wrapper:None), for it replaces the environments: "
+            f"leave AtariWrapper out, whose arguments it takes, and put others into a vec_env_wrapper; got {wrappers}"
         )
     monitor_dir = _monitor_dir(venv) if wrappers else None
     seeds, action_space = venv._seeds, venv.action_space

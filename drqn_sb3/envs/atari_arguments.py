@@ -50,7 +50,7 @@ def stock_env(env_id: str, env_kwargs: dict[str, Any]) -> tuple[AtariEnv, dict[s
     if kwargs["frameskip"] != 1:
         raise ValueError(
             f"frameskip must be 1, for AtariVecEnv skips frames itself, and {env_id} has {kwargs['frameskip']}: give "
-            "env_kwargs={'frameskip': 1}, or use an id like 'PongNoFrameskip-v4'"
+            "env_kwargs={'frameskip': 1} (the zoo: --env-kwargs frameskip:1), or use an id like 'PongNoFrameskip-v4'"
         )
     for name, value in _STOCK_ONLY.items():
         if kwargs.get(name, value) != value:
