@@ -446,7 +446,7 @@ def refused(tmp_path: Path, case: str) -> VecEnv:
 
 NOT_REPLACED = {
     "no gym.make": "needs environments that gym.make has made",
-    "an env_wrapper": "must be given no env_wrapper, .*got .*'AtariWrapper'",
+    "an env_wrapper": "must be given no env_wrapper .*got .*'AtariWrapper'",
     "a vec_env_wrapper before": "must be the first vec_env_wrapper, got environments in VecFrameStack",
     "info_keywords": r"knows no info_keywords of Monitor, got \('lives',\)",
     "monitor files of workers": "cannot take over the monitor files of a SubprocVecEnv: use a DummyVecEnv",
