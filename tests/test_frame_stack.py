@@ -67,7 +67,7 @@ class Recorder(FrameStackReplayBuffer):
             slots[-1] = slots[-1]._replace(transition=twin.pos)
             slots.append(Slot(slots[-1].episode, slots[-1].step + 1, None))
             twin.add(obs[one], next_obs[one], action[one], reward[one], done[one], infos[one])
-        self.is_running = ~np.asarray(done, dtype=bool)
+        self.is_running[:] = ~np.asarray(done, dtype=bool)
 
     def note_a_reset(self) -> None:
         """Have the twins take what runs for cut off by a time limit, so that no reward is added up across."""
