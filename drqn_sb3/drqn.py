@@ -260,11 +260,12 @@ class DRQN(DQN):
         if self._lstm_states is None:
             self._lstm_states = self.q_net.zero_states(n_envs)
         self._acted_on_states = self._lstm_states
+        network = self._learner.acting_network
         with th.inference_mode():
             observations = obs_as_tensor(self._last_obs, self.device)
             starts = th.as_tensor(self._last_episode_starts, dtype=th.bool, device=self.device)
             # The state advances whether or not the action will be a random one
-            q_values, self._lstm_states = self._learner.acting_network(observations, self._lstm_states, starts)
+            q_values, self._lstm_states = network(observations, self._lstm_states, starts)
         epsilon = 1.0 if self.num_timesteps < learning_starts else self.exploration_rate
         actions = self._explore(q_values.argmax(dim=1).cpu().numpy(), epsilon)
         return actions, actions
