@@ -6,21 +6,25 @@ from drqn_sb3.envs.quiet import import_quietly
 import_quietly("gym")
 
 from drqn_sb3.buffers import SequenceReplayBuffer
+from drqn_sb3.checkpoints import RunCheckpointCallback
 from drqn_sb3.drqn import DRQN
 from drqn_sb3.envs import register_envs
 from drqn_sb3.frame_stack import FrameStackReplayBuffer
 from drqn_sb3.policies import CnnLstmPolicy, MlpLstmPolicy, MultiInputLstmPolicy
-from drqn_sb3.wrappers import FlickerObservation
-
-__version__ = "0.1.0"
+from drqn_sb3.version import __version__
+from drqn_sb3.wrappers import FlickerObservation, FrozenObservation, HideVelocity, NoisyObservation
 
 __all__ = [
     "DRQN",
     "CnnLstmPolicy",
     "FlickerObservation",
     "FrameStackReplayBuffer",
+    "FrozenObservation",
+    "HideVelocity",
     "MlpLstmPolicy",
     "MultiInputLstmPolicy",
+    "NoisyObservation",
+    "RunCheckpointCallback",
     "SequenceReplayBuffer",
     "__version__",
     "register_envs",

@@ -16,6 +16,7 @@ from drqn_sb3.precision import PRECISIONS
 
 if TYPE_CHECKING:
     from drqn_sb3.drqn import DRQN
+    from drqn_sb3.persistence import PersistentDQN
 
 
 def check_policy(policy: Any, known: Collection[str]) -> Any:
@@ -156,6 +157,9 @@ def _check_numbers(model: "DRQN") -> None:
     rate = model.learning_rate
     if not callable(rate) and (not is_number(rate) or not 0 <= rate < float("inf")):
         raise ValueError(f"learning_rate must be finite and at least 0, or a schedule, got {rate!r}")
+    timeout = model.step_timeout
+    if timeout is not None and (not is_number(timeout) or not 0 < timeout < float("inf")):
+        raise ValueError(f"step_timeout must be a finite number of seconds above 0, or None, got {timeout!r}")
     check_integer("stats_window_size", model._stats_window_size, 1)
 
 
@@ -183,7 +187,7 @@ def _check_replay_buffer_arguments(model: "DRQN") -> None:
         raise ValueError(f"replay_buffer_kwargs must not set {sorted(taken)}: these are arguments of DRQN itself")
 
 
-def check_replay_buffer(model: "DRQN", loaded: Any, path: Any) -> None:
+def check_replay_buffer(model: "PersistentDQN", loaded: Any, path: Any) -> None:
     """
     See whether a replay buffer that was loaded fits a model.
 

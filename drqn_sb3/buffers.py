@@ -166,8 +166,7 @@ class SequenceReplayBuffer(ReplayBuffer):
         # (n_layers, n_envs, hidden_size) -> (n_envs, n_layers, hidden_size)
         arrays = [state.transpose(0, 1).cpu().numpy() for state in lstm_states]
         if not storage.lstm_states:
-            n_slots = storage.capacity * storage.n_envs
-            storage.lstm_states = [np.zeros((n_slots, *array.shape[1:]), dtype=np.float16) for array in arrays]
+            storage.allocate_lstm_states([array.shape[1:] for array in arrays])
         rows = storage.rows(np.arange(self.n_envs), storage.newest - 1)
         for stored, array in zip(storage.lstm_states, arrays, strict=True):
             stored[rows] = array

@@ -1,7 +1,5 @@
 """Deep Recurrent Q-Network: act, store, train."""
 
-import io
-import pathlib
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -10,25 +8,29 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.save_util import load_from_pkl
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, Schedule
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
-from drqn_sb3.arguments import check_arguments, check_env, check_normalization, check_policy, check_replay_buffer
+from drqn_sb3.arguments import check_arguments, check_env, check_normalization, check_policy
 from drqn_sb3.buffers import SequenceReplayBuffer
+from drqn_sb3.experience import ExperienceCheck
 from drqn_sb3.learner import Learner, LearnerSettings
+from drqn_sb3.model_files import VERSION_KEY
 from drqn_sb3.networks import RecurrentQNetwork
+from drqn_sb3.out_of_memory import memory_advice
 from drqn_sb3.overlap import WorkWhileStepping
+from drqn_sb3.persistence import PersistentDQN
 from drqn_sb3.policies import CnnLstmPolicy, DRQNPolicy, MlpLstmPolicy, MultiInputLstmPolicy
 from drqn_sb3.precision import compute_dtype
 from drqn_sb3.type_aliases import RecurrentStates
-from drqn_sb3.windows import SequentialWindows
+from drqn_sb3.version import __version__
+from drqn_sb3.workers import WorkerWatch
 
 SelfDRQN = TypeVar("SelfDRQN", bound="DRQN")
 
 
-class DRQN(DQN):
+class DRQN(PersistentDQN):
     """
     Deep Recurrent Q-Network (DRQN), for partially observable problems.
 
@@ -60,6 +62,9 @@ class DRQN(DQN):
         model's device if that is a GPU and they fit in half of its free memory. Not saved with the model
     :param capture_graph: whether updates on a CUDA device are captured as a graph and launched at once, which optimisers
         with an argument ``capturable`` allow; ``False`` for networks of one's own that can't be captured
+    :param step_timeout: seconds that environments in processes of their own (``SubprocVecEnv``) may take to answer, after
+        which :meth:`learn` ends with an error; ``None`` waits for ever. Others (``DummyVecEnv``, ``AtariVecEnv``) can't be
+        watched. Not saved with the model
     :param target_update_interval: environment steps between two updates of the target network
     """
 
@@ -70,9 +75,7 @@ class DRQN(DQN):
     }
 
     policy: DRQNPolicy
-    q_net: RecurrentQNetwork  # type: ignore[assignment]
     q_net_target: RecurrentQNetwork  # type: ignore[assignment]
-    replay_buffer: SequenceReplayBuffer | None
 
     def __init__(
         self,
@@ -112,6 +115,7 @@ class DRQN(DQN):
         precision: str = "auto",
         buffer_device: str = "auto",
         capture_graph: bool = True,
+        step_timeout: float | None = 600.0,
     ) -> None:
         super().__init__(
             check_policy(policy, self.policy_aliases),
@@ -150,6 +154,7 @@ class DRQN(DQN):
         self.precision = precision
         self.buffer_device = buffer_device
         self.capture_graph = capture_graph
+        self.step_timeout = step_timeout
         self.exploration_rate = exploration_initial_eps
         if _init_setup_model:
             self._setup_model()
@@ -168,6 +173,8 @@ class DRQN(DQN):
         self._due_updates: list[tuple[int, int]] = []
         self._is_learning = False
         self._stepping: WorkWhileStepping | None = None
+        self._check: ExperienceCheck | None = None
+        setattr(self, VERSION_KEY, __version__)
         own_kwargs, n_steps = self.replay_buffer_kwargs, self.n_steps
         self.replay_buffer_kwargs = {
             "sequence_length": self.sequence_length,
@@ -213,16 +220,24 @@ class DRQN(DQN):
         progress_bar: bool = False,
     ) -> Any:
         assert self.replay_buffer is not None
+        assert self.env is not None
         self._learner.pull_weights()
         if self._acted_on_states is not None or self._lstm_states is None:
             # Learning was stopped before its last step was stored, or the model was loaded without its recurrent states:
             # the episodes can't be gone on with
             self._last_obs, self._acted_on_states = None, None
-        if reset_num_timesteps or self._last_obs is None:
-            # The environments are about to be reset
-            self.replay_buffer.end_open_episodes()
-            self._lstm_states = None
-        return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        is_reset = reset_num_timesteps or self._last_obs is None
+        if is_reset:
+            self.begin_new_episodes()
+        results = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        if is_reset:
+            self._experience_check(self.env).check_observations(self._last_obs)
+        return results
+
+    def _experience_check(self, env: VecEnv) -> ExperienceCheck:
+        if self._check is None or self._check.env is not env:
+            self._check = ExperienceCheck(env, lambda: self.num_timesteps)
+        return self._check
 
     # --- acting and storing ---
 
@@ -307,7 +322,7 @@ class DRQN(DQN):
         """
         self._learner.set_training_mode(False)
         if self._stepping is None or self._stepping.venv is not env:
-            self._stepping = WorkWhileStepping(env, self._make_due_updates)
+            self._stepping = WorkWhileStepping(env, self._make_due_updates, self._experience_check(env).check_step)
         return super().collect_rollouts(self._stepping, *args, **kwargs)
 
     def train(self, gradient_steps: int, batch_size: int = 32) -> None:
@@ -324,6 +339,7 @@ class DRQN(DQN):
     def _make_due_updates(self) -> None:
         assert self.replay_buffer is not None
         due, self._due_updates = self._due_updates, []
+        self._learner.n_updates = self._n_updates
         for gradient_steps, batch_size in due:
             self._learner.set_training_mode(True)
             self._update_learning_rate(self.policy.optimizer)
@@ -334,49 +350,14 @@ class DRQN(DQN):
             self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
     def dump_logs(self) -> None:
-        """Write log data; what is logged of training are means over the updates since the last time."""
+        """
+        Write log data; what is logged of training are means over the updates since the last time.
+
+        :raises NotFiniteError: if the loss or the gradients have become NaN or infinite
+        """
         for name, mean in self._learner.read_statistics().items():
             self.logger.record(f"train/{name}", mean)
         super().dump_logs()
-
-    # --- saving and loading ---
-
-    def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
-        """
-        Load a replay buffer that :meth:`save_replay_buffer` wrote. It is a pickle: load only what you trust.
-
-        :param path: where it is
-        :param truncate_last_traj: whether the running episodes are over (as they are when the environments will be reset)
-        :raises TypeError: if it holds something else
-        :raises ValueError: if it is damaged, or was made for other environments, windows or states than the model's
-        """
-        try:
-            loaded = load_from_pkl(path, self.verbose)
-        except OSError:
-            raise
-        except Exception as error:  # there is no telling what a damaged pickle raises
-            raise ValueError(f"{path} holds no replay buffer, or is damaged: {error!r}") from error
-        check_replay_buffer(self, loaded, path)
-        assert self.replay_buffer is not None
-        loaded.device = self.device
-        loaded.storage.to(self.replay_buffer.storage.device)
-        if truncate_last_traj:
-            loaded.end_open_episodes()
-        if isinstance(loaded.sampler, SequentialWindows):
-            loaded.sampler.forget()  # the states that its rows would go on from are not saved
-        self.replay_buffer = loaded
-        self._learner.forget()
-
-    def set_parameters(self, *args: Any, **kwargs: Any) -> None:
-        """Set the weights and the optimiser's state, see SB3's method."""
-        super().set_parameters(*args, **kwargs)
-        self._learner.pull_weights()
-
-    def _excluded_save_params(self) -> list[str]:
-        carried = ["_lstm_states", "_acted_on_states", "_learner", "_stepping", "_due_updates", "_is_learning"]
-        carried += ["_exploration_rng", "_replay_seed"]
-        carried += ["buffer_device"]  # a matter of the machine
-        return [*super()._excluded_save_params(), *carried]
 
     def learn(
         self: SelfDRQN,
@@ -398,11 +379,24 @@ class DRQN(DQN):
             where that can't be: after a callback stopped learning, and in a model just loaded, they begin anew
         :param progress_bar: whether to show one
         :return: itself
+        :raises RuntimeError, TimeoutError: if an environment in a process of its own dies or hangs; all of them are ended
+        :raises NotFiniteError: if NaN or infinity is in an observation, a reward, the loss or the gradients
+        :raises torch.OutOfMemoryError, MemoryError, RuntimeError: if memory runs out, naming what takes it
         """
         self._is_learning = True
         try:
-            super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
-            self._make_due_updates()
+            with memory_advice(self), WorkerWatch(self.env, self.step_timeout, lambda: self.num_timesteps):
+                super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+                self._make_due_updates()
         finally:
             self._is_learning = False
+            _tell_of_exit(callback)
         return self
+
+
+def _tell_of_exit(callback: Any) -> None:
+    """Tell callbacks with a method ``on_learn_exit`` that learning is over: of one that ends by an error SB3 tells none."""
+    for one in callback if isinstance(callback, list) else [callback]:
+        if hasattr(one, "on_learn_exit"):
+            one.on_learn_exit()
+        _tell_of_exit(getattr(one, "callbacks", []))

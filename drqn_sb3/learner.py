@@ -2,11 +2,12 @@
 The learner: from a batch of windows to new weights.
 
 Axis order ``(time, batch, ...)``. Nothing here waits for the device: what is worth watching is summed up there, and read
-only when it is logged.
+only when it is logged. On a processor, where looking costs nothing, each update is looked at before its step is taken.
 """
 
+import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch as th
 from stable_baselines3.common.type_aliases import PyTorchObs
@@ -14,11 +15,14 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from drqn_sb3.allocator import keep_freed_memory
 from drqn_sb3.cuda_graph import CapturedUpdate, fit_optimizer
+from drqn_sb3.finite import diverged, find_spoilt
 from drqn_sb3.losses import masked_huber_loss, masked_mean, n_step_targets
 from drqn_sb3.networks import RecurrentQNetwork
 from drqn_sb3.policies import DRQNPolicy
 from drqn_sb3.precision import Replica
 from drqn_sb3.type_aliases import RecurrentStates, SequenceSamples
+
+_TELLING = ("loss", "grad_norm")  # the statistics that are not finite if anything is not
 
 
 class LearnerSettings(NamedTuple):
@@ -58,6 +62,8 @@ class Learner:
         self.pull_weights()
         self._sums: dict[str, th.Tensor] = {}
         self._n_summed = 0
+        self.n_updates = 0
+        """Updates so far, for errors; to be set when it is another's count that matters."""
 
     def forget(self) -> None:
         """Let go of the states that sequential replay carries from window to window."""
@@ -94,12 +100,14 @@ class Learner:
         Take one step down the loss' gradient.
 
         :param samples: the windows to learn from
+        :raises NotFiniteError: on a processor, before the step is taken, if the loss or the gradients are not finite
         """
         if self.policy.device.type == "cpu":
             keep_freed_memory()
         if self.online.is_behind() or self.target.is_behind():
             self.pull_weights()
         self._take_step(samples)
+        self.n_updates += 1
         self._n_summed += 1
 
     def _take_plain_step(self, samples: SequenceSamples) -> None:
@@ -108,6 +116,8 @@ class Learner:
         loss.backward()
         self.online.push_gradients()
         grad_norm = self._clip_gradients()
+        if grad_norm.device.type == "cpu":
+            self._check_step(statistics["loss"].item(), grad_norm.item())
         self.policy.optimizer.step()
         self.online.pull_weights()
         for name, value in {"grad_norm": grad_norm, **statistics}.items():
@@ -115,6 +125,31 @@ class Learner:
                 self._sums[name] = th.zeros_like(value)
             # In place, as a captured graph has it
             self._sums[name].add_(value)
+
+    def _check_step(self, loss: float, grad_norm: float) -> None:
+        """See whether a step may be taken."""
+        if math.isfinite(loss) and math.isfinite(grad_norm):
+            return
+        self.forget()
+        what = f"the loss is {loss}" if not math.isfinite(loss) else f"the norm of the gradients is {grad_norm}"
+        raise diverged(self.n_updates + 1, what, is_taken=False)
+
+    def check_finite(self) -> None:
+        """
+        See whether the networks are worth saving. On a GPU this waits for it.
+
+        :raises NotFiniteError: if the weights or the optimiser's state have NaN or infinity in them, or a loss or gradients
+            had since the statistics were read last
+        """
+        for name in _TELLING:
+            total = self._sums[name].item() if name in self._sums else 0.0
+            if not math.isfinite(total):
+                raise diverged(
+                    self.n_updates, f"{name}, summed over the updates since the last log, is {total}", is_taken=True
+                )
+        spoilt = find_spoilt(self.policy, self.policy.optimizer)
+        if spoilt is not None:
+            raise diverged(self.n_updates, f"{spoilt} has NaN or infinity in it", is_taken=True)
 
     def compute_loss(self, samples: SequenceSamples) -> tuple[th.Tensor, dict[str, th.Tensor]]:
         """
@@ -156,6 +191,7 @@ class Learner:
         Means of what was worth watching over the updates since the last time.
 
         :return: by name; empty where there was no update
+        :raises NotFiniteError: if the mean of the loss or of the gradients' norm is not finite
         """
         if self._n_summed == 0:
             return {}
@@ -163,7 +199,36 @@ class Learner:
         for value in self._sums.values():
             value.zero_()
         self._n_summed = 0
+        for name in _TELLING:
+            if not math.isfinite(means[name]):
+                raise diverged(
+                    self.n_updates, f"{name}, a mean over the updates since the last log, is {means[name]}", is_taken=True
+                )
         return means
+
+    def get_run_state(self) -> dict[str, Any]:
+        """
+        Take what is carried from update to update beside weights and optimiser.
+
+        :return: plain data, for :meth:`set_run_state`
+        """
+        return {"carried_states": self._carried_states, "sums": self._sums, "n_summed": self._n_summed}
+
+    def set_run_state(self, state: dict[str, Any]) -> None:
+        """
+        Go on from where :meth:`get_run_state` was called.
+
+        :param state: what it returned
+        """
+        device, carried = self.policy.device, state["carried_states"]
+        self._carried_states = None
+        if carried is not None:
+            online, target = (tuple(part.to(device) for part in states) for states in carried)
+            self._carried_states = online, target
+        # In place where they are there already: a captured graph adds to these very tensors
+        for name, value in state["sums"].items():
+            self._sums.setdefault(name, th.zeros_like(value, device=device)).copy_(value)
+        self._n_summed = state["n_summed"]
 
     def _initial_states(self, samples: SequenceSamples) -> tuple[RecurrentStates | None, RecurrentStates | None]:
         """Where the online and the target network start from; ``None`` for zeros."""

@@ -5,6 +5,7 @@ Features of each observation -> encoder layers -> recurrent cell -> head layers 
 Axis order ``(time, batch, ...)``; recurrent states are tuples of ``(n_layers, batch, hidden_size)``.
 """
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -29,23 +30,27 @@ class NatureConvolutions(BaseFeaturesExtractor):
     frame.
 
     :param observation_space: image space, channels first, 36x36 or larger
+    :param filters: how many there are in each of the three layers
+    :raises ValueError: if the space is another one, or ``filters`` are not three positive whole numbers
     """
 
-    def __init__(self, observation_space: spaces.Box) -> None:
+    def __init__(self, observation_space: spaces.Box, filters: Sequence[int] = (32, 64, 64)) -> None:
         shape = observation_space.shape
         if shape is None or len(shape) != 3 or min(shape[1:]) < 36:
             raise ValueError(
                 "CnnLstmPolicy needs image observations, (channels, height, width) of 36x36 or more, got "
                 f"{type(observation_space).__name__} of shape {shape}"
             )
+        if len(filters) != 3 or not all(isinstance(n, int) and n >= 1 for n in filters):
+            raise ValueError(f"filters must be three whole numbers of at least 1, got {filters}")
         height, width = (((size - 8) // 4 + 1 - 4) // 2 + 1 - 2 for size in shape[1:])
-        super().__init__(observation_space, features_dim=64 * height * width)
+        super().__init__(observation_space, features_dim=filters[2] * height * width)
         self.convolutions = nn.Sequential(
-            nn.Conv2d(shape[0], 32, kernel_size=8, stride=4),
+            nn.Conv2d(shape[0], filters[0], kernel_size=8, stride=4),
             nn.ReLU(inplace=True),
-            nn.Conv2d(32, 64, kernel_size=4, stride=2),
+            nn.Conv2d(filters[0], filters[1], kernel_size=4, stride=2),
             nn.ReLU(inplace=True),
-            nn.Conv2d(64, 64, kernel_size=3, stride=1),
+            nn.Conv2d(filters[1], filters[2], kernel_size=3, stride=1),
             nn.ReLU(inplace=True),
             nn.Flatten(),
         )
@@ -99,6 +104,7 @@ class RecurrentQNetwork(BasePolicy):
     :param hidden_size: features of the recurrent cell
     :param n_recurrent_layers: how many recurrent layers are stacked
     :param dueling: whether the head splits into value and advantage
+    :param memory_span: steps that the cell's initial weights keep what was seen for; ``None`` leaves them PyTorch's
     """
 
     action_space: spaces.Discrete
@@ -118,6 +124,7 @@ class RecurrentQNetwork(BasePolicy):
         hidden_size: int = 512,
         n_recurrent_layers: int = 1,
         dueling: bool = False,
+        memory_span: float | None = None,
     ) -> None:
         super().__init__(
             observation_space, action_space, features_extractor=features_extractor, normalize_images=normalize_images
@@ -127,6 +134,8 @@ class RecurrentQNetwork(BasePolicy):
         self.encoder = nn.Sequential(*create_mlp(features_dim, -1, encoder, activation_fn))
         encoded_dim = encoder[-1] if encoder else features_dim
         self.cell = cell_class(encoded_dim, hidden_size, n_recurrent_layers)
+        if memory_span is not None:
+            self.cell.set_memory_span(memory_span)
         self.head: nn.Module
         if dueling:
             self.head = DuelingHead(hidden_size, n_actions, net_arch, activation_fn)

@@ -4,7 +4,7 @@ Policies made of two recurrent Q-networks, the online and the target one.
 Recurrent states are tuples of ``(n_layers, batch, hidden_size)``.
 """
 
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,9 @@ class DRQNPolicy(DQNPolicy):
     :param hidden_size: features of the recurrent cell
     :param n_recurrent_layers: how many recurrent layers are stacked
     :param dueling: whether the Q-values are a state's value plus advantages
+    :param memory_span: the longest time, in agent steps, between something seen and its use: the recurrent cell's initial
+        gates then keep what they see for that long (:meth:`~drqn_sb3.recurrent.RecurrentCell.set_memory_span`). By default
+        its initial weights are PyTorch's, with which little is left of it after 10 steps
     """
 
     q_net: RecurrentQNetwork  # type: ignore[assignment]
@@ -67,9 +70,11 @@ class DRQNPolicy(DQNPolicy):
         hidden_size: int = 64,
         n_recurrent_layers: int = 1,
         dueling: bool = False,
+        memory_span: float | None = None,
     ) -> None:
         encoder, head = _parse_net_arch(net_arch, list(self.default_encoder))
         _check_cell(recurrent_cell, hidden_size, n_recurrent_layers, dueling)
+        _check_memory_span(memory_span)
         _check_extractor(features_extractor_class, observation_space)
         for name, part in (("activation_fn", activation_fn), ("optimizer_class", optimizer_class)):
             if not isinstance(part, type):
@@ -83,6 +88,7 @@ class DRQNPolicy(DQNPolicy):
             "hidden_size": hidden_size,
             "n_recurrent_layers": n_recurrent_layers,
             "dueling": dueling,
+            "memory_span": memory_span,
         }
         self.encoder = encoder
         super().__init__(
@@ -241,6 +247,12 @@ def _check_cell(recurrent_cell: Any, hidden_size: Any, n_recurrent_layers: Any, 
             raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
     if not isinstance(dueling, bool):
         raise TypeError(f"dueling must be True or False, got {dueling!r}")
+
+
+def _check_memory_span(memory_span: Any) -> None:
+    is_number = isinstance(memory_span, Real) and not isinstance(memory_span, bool)
+    if memory_span is not None and not (is_number and 2 <= memory_span < float("inf")):
+        raise ValueError(f"memory_span must be None or a number of steps of at least 2, got {memory_span!r}")
 
 
 def _is_positive_integer(value: Any) -> bool:

@@ -80,6 +80,18 @@ class RecurrentCell(nn.Module):
         sizes = [input_size] + [hidden_size] * (n_layers - 1)
         self.layers = nn.ModuleList(self.cell_class(size, hidden_size) for size in sizes)  # type: ignore[call-arg]
 
+    def set_memory_span(self, n_steps: float) -> None:
+        """
+        Have every layer begin with gates that keep what they have seen for up to so many steps, where PyTorch's initial
+        weights forget half of it at each step (Tallec & Ollivier 2018, arXiv 1804.11188, chrono initialisation).
+
+        Draws from PyTorch's generator.
+
+        :param n_steps: the longest time between something seen and its use, in steps, 2 or more
+        :raises NotImplementedError: if the cell does not say how
+        """
+        raise NotImplementedError(f"memory_span needs a cell that defines set_memory_span(), got {type(self).__name__}")
+
     def weights(self, layer: int) -> nn.RNNCellBase:
         """
         Where a layer's weights are.
@@ -136,6 +148,15 @@ class LSTM(RecurrentCell):
     n_states = 2
     cell_class = nn.LSTMCell
 
+    @th.no_grad()
+    def set_memory_span(self, n_steps: float) -> None:
+        """See :meth:`RecurrentCell.set_memory_span`; what is kept for long is let in slowly."""
+        for layer in range(self.n_layers):
+            weights, keeps = self.weights(layer), _keeping_biases(self.hidden_size, n_steps)
+            weights.bias_hh.zero_()
+            weights.bias_ih.zero_()
+            weights.bias_ih[: 2 * self.hidden_size] = th.cat([-keeps, keeps])  # input gates, forget gates
+
     def project(self, layer: int, inputs: th.Tensor) -> th.Tensor:
         """See :meth:`RecurrentCell.project`; both biases are added here, at once for all steps."""
         weights = self.weights(layer)
@@ -165,6 +186,15 @@ class GRU(RecurrentCell):
     n_states = 1
     cell_class = nn.GRUCell
 
+    @th.no_grad()
+    def set_memory_span(self, n_steps: float) -> None:
+        """See :meth:`RecurrentCell.set_memory_span`."""
+        for layer in range(self.n_layers):
+            weights = self.weights(layer)
+            weights.bias_hh.zero_()
+            weights.bias_ih.zero_()
+            weights.bias_ih[self.hidden_size : 2 * self.hidden_size] = _keeping_biases(self.hidden_size, n_steps)
+
     def step(self, layer: int, projected: th.Tensor, states: RecurrentStates) -> RecurrentStates:
         """See :meth:`RecurrentCell.step`."""
         (hidden,) = states
@@ -175,6 +205,11 @@ class GRU(RecurrentCell):
         update = th.sigmoid(update_x + update_h)
         candidate = th.tanh(candidate_x + th.sigmoid(reset_x + reset_h) * candidate_h)
         return ((1 - update) * candidate + update * hidden,)
+
+
+def _keeping_biases(hidden_size: int, n_steps: float) -> th.Tensor:
+    """Biases of gates that keep a state: each unit's for a time of its own, uniform from 1 to ``n_steps - 1``."""
+    return th.empty(hidden_size).uniform_(1.0, n_steps - 1.0).log_()
 
 
 CELLS: dict[str, type[RecurrentCell]] = {"lstm": LSTM, "gru": GRU}

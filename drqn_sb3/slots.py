@@ -14,10 +14,21 @@ never trained on::
 Slots are counted from 0 on, per environment and for ever (*logical* index); slot ``i`` lies at ``i % capacity``.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch as th
+
+STEP_DTYPES: dict[str, type] = {
+    "actions": np.int64,
+    "rewards": np.float32,
+    "terminated": np.bool_,
+    "truncated": np.bool_,
+    "episode_starts": np.bool_,
+    "final": np.bool_,
+}
+"""What a slot holds beside its observation, by the attribute of :class:`SlotStorage`."""
 
 
 def to_device(array: np.ndarray, device: th.device) -> th.Tensor:
@@ -38,6 +49,9 @@ class SlotStorage:
 
     Every array is flat: slot ``i`` of environment ``e`` is row ``e * capacity + i % capacity``.
 
+    A slot stays as it is once there are two newer ones, until it is overwritten. Where that does not hold, as when the
+    storage is cleared or unpickled, :attr:`history` becomes another object.
+
     :param capacity: slots per environment
     :param n_envs: number of environments
     :param observation_shapes: shape and dtype of an observation, by its key in the space; ``""`` for a plain space
@@ -50,6 +64,7 @@ class SlotStorage:
     truncated: np.ndarray
     episode_starts: np.ndarray
     final: np.ndarray
+    history: object
 
     def __init__(
         self,
@@ -63,13 +78,14 @@ class SlotStorage:
         self.observation_shapes = observation_shapes
         self.device = th.device(device)
         self.observations: dict[str, th.Tensor] = {}
-        self.lstm_states: list[np.ndarray] = []
         self.clear()
 
     def clear(self) -> None:
         """Forget everything."""
         self.n_written = np.zeros(self.n_envs, dtype=np.int64)
         self.is_open = np.zeros(self.n_envs, dtype=bool)
+        self.lstm_states: list[np.ndarray] = []
+        self.history = object()
 
     @property
     def oldest(self) -> np.ndarray:
@@ -104,16 +120,20 @@ class SlotStorage:
             self._allocate()
         rows = self.rows(envs, self.n_written[envs])
         for key, stored in self.observations.items():
-            if stored.device.type == "cpu":
-                stored.numpy()[rows] = observations[key]  # in less time than PyTorch takes
-            else:
-                stored[to_device(rows, stored.device)] = to_device(observations[key], stored.device)
+            self._put(stored, rows, observations[key])
         for array in (self.actions, self.rewards, self.terminated, self.truncated):
             array[rows] = 0
         self.episode_starts[rows] = episode_start
         self.final[rows] = final
         self.n_written[envs] += 1
         self.is_open[envs] = ~final
+
+    @staticmethod
+    def _put(stored: th.Tensor, rows: np.ndarray, values: np.ndarray) -> None:
+        if stored.device.type == "cpu":
+            stored.numpy()[rows] = values  # in less time than PyTorch takes
+        else:
+            stored[to_device(rows, stored.device)] = to_device(values, stored.device)
 
     def to(self, device: th.device | str) -> None:
         """
@@ -127,11 +147,14 @@ class SlotStorage:
     def __getstate__(self) -> dict[str, Any]:
         # What is saved on a machine with a GPU can be loaded on one without; arrays are written without a copy, unlike tensors
         on_host = {key: stored.cpu().numpy() for key, stored in self.observations.items()}
-        return {**self.__dict__, "observations": on_host, "device": th.device("cpu")}
+        state = {**self.__dict__, "observations": on_host, "device": th.device("cpu")}
+        # A copy goes its own way
+        del state["history"]
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         tensors = {key: th.from_numpy(stored) for key, stored in state["observations"].items()}
-        self.__dict__.update({**state, "observations": tensors, "device": th.device("cpu")})
+        self.__dict__.update({**state, "observations": tensors, "device": th.device("cpu"), "history": object()})
 
     def end_open_episodes(self) -> None:
         """Cut running episodes off at their newest observation, as a time limit would: from here on there is no telling."""
@@ -143,6 +166,72 @@ class SlotStorage:
         self.truncated[self.rows(envs, newest - 1)] = True
         self.is_open[envs] = False
 
+    # --- whole slots, as columns ---
+
+    @property
+    def lstm_shapes(self) -> list[tuple[int, ...]]:
+        """Shape of each recurrent state of a slot, ``(n_layers, hidden_size)``; none where no states are stored."""
+        return [stored.shape[1:] for stored in self.lstm_states]
+
+    def columns(self, lstm_shapes: list[tuple[int, ...]]) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+        """
+        Tell what a slot holds.
+
+        :param lstm_shapes: shapes of its recurrent states
+        :return: shape and dtype by column: the names in :data:`STEP_DTYPES`, ``observations_0`` and on, in the order of
+            :attr:`observation_shapes`, ``lstm_states_0`` and on
+        """
+        columns: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
+        columns |= {name: ((), np.dtype(dtype)) for name, dtype in STEP_DTYPES.items()}
+        columns |= {f"observations_{number}": what for number, what in enumerate(self.observation_shapes.values())}
+        columns |= {f"lstm_states_{number}": (shape, np.dtype(np.float16)) for number, shape in enumerate(lstm_shapes)}
+        return columns
+
+    def read(self, rows: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """
+        Copy slots, column by column.
+
+        :param rows: where they lie, ``(k,)``
+        :return: name and content of each of :meth:`columns`, ``(k, *shape)``, on the host
+        """
+        for name in STEP_DTYPES:
+            yield name, getattr(self, name)[rows]
+        for number, key in enumerate(self.observation_shapes):
+            stored = self.observations[key]
+            is_on_host = stored.device.type == "cpu"
+            taken = stored.numpy()[rows] if is_on_host else stored[to_device(rows, stored.device)].cpu().numpy()
+            yield f"observations_{number}", taken
+        for number, states in enumerate(self.lstm_states):
+            yield f"lstm_states_{number}", states[rows]
+
+    def write(self, rows: np.ndarray, columns: dict[str, np.ndarray]) -> None:
+        """
+        Put slots back that :meth:`read` has copied; how many there are is not for this method to say.
+
+        :param rows: where to, ``(k,)``, none of them twice
+        :param columns: what they hold, each ``(k, *shape)``
+        """
+        if not self.observations:
+            self._allocate()
+        for name in STEP_DTYPES:
+            getattr(self, name)[rows] = columns[name]
+        for number, key in enumerate(self.observation_shapes):
+            self._put(self.observations[key], rows, columns[f"observations_{number}"])
+        states = [column for name, column in columns.items() if name.startswith("lstm_states_")]
+        if not self.lstm_states:
+            self.allocate_lstm_states([column.shape[1:] for column in states])
+        for stored_states, column in zip(self.lstm_states, states, strict=True):
+            stored_states[rows] = column
+
+    def allocate_lstm_states(self, shapes: list[tuple[int, ...]]) -> None:
+        """
+        Make room for recurrent states, all zero.
+
+        :param shapes: their shapes, each ``(n_layers, hidden_size)``
+        """
+        n_slots = self.capacity * self.n_envs
+        self.lstm_states = [np.zeros((n_slots, *shape), dtype=np.float16) for shape in shapes]
+
     def _allocate(self) -> None:
         n_slots = self.capacity * self.n_envs
         for key, (shape, dtype) in self.observation_shapes.items():
@@ -153,9 +242,5 @@ class SlotStorage:
                 gigabytes = n_slots * int(np.prod(shape)) * np.dtype(dtype).itemsize / 1e9
                 message = f"{n_slots:,} slots of {shape} {dtype} would take {gigabytes:.1f} GB on {self.device}"
                 raise MemoryError(f"buffer_size must be smaller: {message}") from error
-        self.actions = np.zeros(n_slots, dtype=np.int64)
-        self.rewards = np.zeros(n_slots, dtype=np.float32)
-        self.terminated = np.zeros(n_slots, dtype=bool)
-        self.truncated = np.zeros(n_slots, dtype=bool)
-        self.episode_starts = np.zeros(n_slots, dtype=bool)
-        self.final = np.zeros(n_slots, dtype=bool)
+        for name, column_dtype in STEP_DTYPES.items():
+            setattr(self, name, np.zeros(n_slots, dtype=column_dtype))

@@ -22,6 +22,7 @@ from drqn_sb3.buffers import SequenceReplayBuffer
 from drqn_sb3.drqn import DRQN
 from drqn_sb3.envs import register_envs
 from drqn_sb3.frame_stack import FrameStackReplayBuffer
+from drqn_sb3.zoo_runs import let_runs_survive
 
 if TYPE_CHECKING:
     import optuna
@@ -67,6 +68,7 @@ def register() -> None:
     for buffer_class in (FrameStackReplayBuffer, SequenceReplayBuffer):
         setattr(exp_manager, buffer_class.__name__, buffer_class)
     _fit_frame_stack_to_hyperparams(ExperimentManager)
+    let_runs_survive(ExperimentManager)
     for algo in ("dqn", "qrdqn"):
         HYPERPARAMS_SAMPLER[algo] = _fit_frame_stack_to_sample(HYPERPARAMS_SAMPLER[algo])
     if _running_module() == "rl_zoo3.benchmark":

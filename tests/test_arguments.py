@@ -37,6 +37,8 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "episodes": {"train_freq": (2, "episode"), "gradient_steps": -1},
     "steps of several": {"train_freq": (2, "step"), "env": make_vec_env(ToyEnv, n_envs=2)},
     "policy class": {"policy": MlpLstmPolicy},
+    "no timeout": {"step_timeout": None},
+    "short timeout": {"step_timeout": 1},
     "id": {"env": "CartPole-v1"},
 }
 
@@ -109,6 +111,10 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         ValueError,
         r"precision must be one of \('auto', 'float32', 'bfloat16'\), got 'half'",
     ),
+    "timeout zero": ({"step_timeout": 0}, ValueError, "step_timeout must be a finite number .* above 0, or None, got 0"),
+    "timeout infinite": ({"step_timeout": float("inf")}, ValueError, "step_timeout must be .* or None, got inf"),
+    "timeout nan": ({"step_timeout": float("nan")}, ValueError, "step_timeout must be .* or None, got nan"),
+    "timeout text": ({"step_timeout": "60"}, ValueError, "step_timeout must be .* or None, got '60'"),
     "capture": ({"capture_graph": "yes"}, ValueError, r"capture_graph must be one of \(True, False\), got 'yes'"),
     "buffer elsewhere": ({"buffer_device": "meta"}, ValueError, 'buffer_device must be "auto", "cpu" or .* "cpu", got "meta"'),
     "buffer nowhere": ({"buffer_device": "gpu"}, ValueError, 'buffer_device must be "auto", "cpu" or .* "cpu", got "gpu"'),

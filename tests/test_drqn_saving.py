@@ -1,6 +1,8 @@
 """Saving, loading and going on: models, replay buffers, parameters; and files that are none of these."""
 
 import io
+import json
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -9,12 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
-from stable_baselines3 import DQN
+from sb3_contrib import QRDQN, RecurrentPPO
+from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 from toy_env import POLICIES, SPACES, CountingEnv, ToyEnv
 
+import drqn_sb3
 from drqn_sb3 import DRQN, SequenceReplayBuffer
+from drqn_sb3.model_files import read_model_data
 from drqn_sb3.recurrent import LSTM
 from drqn_sb3.type_aliases import RecurrentStates, SequenceSamples
 
@@ -213,14 +219,14 @@ def test_a_damaged_model_is_refused(damage: Callable[[bytes], bytes], tmp_path: 
     path = tmp_path / "model.zip"
     make_model().save(path)
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(ValueError, match=r"the file .*model\.zip wasn't a zip-file"):
+    with pytest.raises(ValueError, match=r"model\.zip is (damaged: the checksum|no saved model, or a damaged one)"):
         DRQN.load(path)
 
 
 def test_an_archive_of_something_else_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "model.zip", "w") as archive:
         archive.writestr("letter.txt", "Dear reader")
-    with pytest.raises(AssertionError, match="No data found in the saved file"):
+    with pytest.raises(ValueError, match=r"model\.zip is no saved model, or a damaged one: it holds \['letter\.txt'\]"):
         DRQN.load(tmp_path / "model.zip")
 
 
@@ -229,11 +235,112 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         DRQN.load(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("learning_starts", [0, 100])
-def test_a_stock_dqn_is_refused(learning_starts: int, tmp_path: Path) -> None:
-    DQN("MlpPolicy", ToyEnv(), learning_starts=learning_starts, buffer_size=10).save(tmp_path / "dqn")
-    with pytest.raises(TypeError, match=r"policy must be one of MlpLstmPolicy, .*, got <class .*DQNPolicy"):
-        DRQN.load(tmp_path / "dqn")
+OTHERS: dict[str, tuple[Callable[[], BaseAlgorithm], str]] = {
+    "DQN, learning at once": (lambda: DQN("MlpPolicy", ToyEnv(), learning_starts=0, buffer_size=10), "DQN"),
+    "DQN": (lambda: DQN("MlpPolicy", ToyEnv(), learning_starts=100, buffer_size=10), "DQN"),
+    "PPO": (lambda: PPO("MlpPolicy", ToyEnv(), n_steps=8, batch_size=4), "PPO, as it seems"),
+    "A2C": (lambda: A2C("MlpPolicy", ToyEnv()), "A2C, as it seems"),
+    "QR-DQN": (lambda: QRDQN("MlpPolicy", ToyEnv(), buffer_size=10), "QRDQN"),
+    "recurrent PPO": (lambda: RecurrentPPO("MlpLstmPolicy", ToyEnv(), n_steps=8, batch_size=4), "RecurrentPPO"),
+}
+
+
+@pytest.mark.parametrize(("make", "name"), OTHERS.values(), ids=OTHERS.keys())
+def test_a_model_of_another_algorithm_is_refused(make: Callable[[], BaseAlgorithm], name: str, tmp_path: Path) -> None:
+    make().save(tmp_path / "model")
+    with pytest.raises(ValueError, match=rf"model holds a model of {name}, not of DRQN"):
+        DRQN.load(tmp_path / "model")
+
+
+def test_a_run_checkpoint_is_told_from_a_model(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "run.zip", "w") as archive:
+        archive.writestr("manifest.json", "{}")
+    with pytest.raises(ValueError, match=r"run is a run checkpoint, not a model: resume it with RunCheckpointCallback"):
+        DRQN.load(tmp_path / "run")
+
+
+# --- versions ---
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change what a saved model says about itself."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    data = json.loads(parts["data"])
+    change(data)
+    parts["data"] = json.dumps(data).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+
+
+def saved_model(path: Path) -> DRQN:
+    model = make_model()
+    model.learn(60)
+    model.save(path)
+    return model
+
+
+def test_a_model_is_saved_with_the_version_that_wrote_it(tmp_path: Path) -> None:
+    saved_model(tmp_path / "model.zip")
+    assert read_model_data(tmp_path / "model")["drqn_sb3_version"] == drqn_sb3.__version__
+
+
+NEWER = ["99.0.0", "0.999.3.dev1", "next", 5]
+
+
+@pytest.mark.parametrize("version", NEWER)
+def test_a_newer_version_s_model_is_loaded_with_a_warning_and_without_what_is_unknown(version: Any, tmp_path: Path) -> None:
+    path = tmp_path / "model.zip"
+    model = saved_model(path)
+    rewrite(path, lambda data: data.update(drqn_sb3_version=version, soft_burn_in=3, attention=True))
+    with pytest.warns(UserWarning, match=f"saved by drqn_sb3 {version}, this is .* left out: attention, soft_burn_in$"):
+        loaded = DRQN.load(path)
+    assert_parameters_equal(model, loaded)
+    assert not hasattr(loaded, "soft_burn_in") and not hasattr(loaded, "attention")
+    assert vars(loaded)["drqn_sb3_version"] == drqn_sb3.__version__
+
+
+def test_of_a_newer_version_s_model_without_anything_unknown_nothing_is_left_out(tmp_path: Path) -> None:
+    saved_model(tmp_path / "model.zip")
+    rewrite(tmp_path / "model.zip", lambda data: data.update(drqn_sb3_version="99.0.0"))
+    with pytest.warns(UserWarning, match="may act or learn otherwise than there$"):
+        DRQN.load(tmp_path / "model.zip")
+
+
+OLDER: dict[str, Callable[[dict[str, Any]], None]] = {
+    "without a version": lambda data: data.pop("drqn_sb3_version"),
+    "an older one": lambda data: data.update(drqn_sb3_version="0.0.9"),
+    "another patch": lambda data: data.update(drqn_sb3_version=f"{drqn_sb3.__version__}.7"),
+    "with an attribute of the user's": lambda data: data.update(note="mine"),
+}
+
+
+@pytest.mark.parametrize("change", OLDER.values(), ids=OLDER.keys())
+def test_other_models_are_loaded_as_they_are(change: Callable[[dict[str, Any]], None], tmp_path: Path) -> None:
+    path = tmp_path / "model.zip"
+    model = saved_model(path)
+    rewrite(path, change)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loaded = DRQN.load(path)
+    assert_parameters_equal(model, loaded)
+    assert getattr(loaded, "note", "mine") == "mine"
+
+
+def test_matters_of_the_machine_are_not_saved(tmp_path: Path) -> None:
+    make_model(step_timeout=5.0, buffer_device="cpu").save(tmp_path / "model")
+    loaded = DRQN.load(tmp_path / "model")
+    assert (loaded.step_timeout, loaded.buffer_device) == (600.0, "auto")
+    assert DRQN.load(tmp_path / "model", step_timeout=None).step_timeout is None
+
+
+def test_a_stream_is_read_from_where_it_is(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    model = saved_model(tmp_path / "model.zip")
+    stream.write((tmp_path / "model.zip").read_bytes())
+    stream.seek(0)
+    assert_parameters_equal(model, DRQN.load(stream))
 
 
 # --- replay buffers ---

@@ -13,7 +13,17 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("drqn_sb3", "eval", "tests")
 TOP_LEVEL = {
     *PACKAGES,
-    *("hyperparams", "pyproject.toml", "constraints.txt", "Makefile", "README.md", "CHANGELOG.md", "LICENSE"),
+    *(
+        "agents",
+        "docs",
+        "hyperparams",
+        "pyproject.toml",
+        "constraints.txt",
+        "Makefile",
+        "README.md",
+        "CHANGELOG.md",
+        "LICENSE",
+    ),
     *(".ci", ".git", ".github", ".gitignore", ".pre-commit-config.yaml"),
 }
 
@@ -22,6 +32,7 @@ TOP_LEVEL = {
 LEARNING = {
     *("checks", "type_aliases", "lstm", "recurrent", "losses", "slots", "windows", "buffers", "networks", "policies"),
     *("precision", "learner", "overlap", "cuda_graph", "allocator", "arguments", "drqn"),
+    *("version", "finite", "workers", "out_of_memory", "experience", "model_files", "persistence"),
 }
 UPSTREAM: dict[str, set[str]] = {
     "checks": set(),
@@ -37,22 +48,40 @@ UPSTREAM: dict[str, set[str]] = {
     "precision": {"networks"},
     "cuda_graph": {"type_aliases"},
     "allocator": set(),
-    "learner": {"type_aliases", "losses", "networks", "policies", "precision", "cuda_graph", "allocator"},
+    "version": set(),
+    "finite": set(),
+    "workers": set(),
+    "out_of_memory": set(),
+    "experience": {"finite"},
+    "model_files": {"version"},
+    "learner": {"type_aliases", "finite", "losses", "networks", "policies", "precision", "cuda_graph", "allocator"},
     "overlap": set(),
     "arguments": {"checks", "buffers", "policies", "precision"},
+    "persistence": LEARNING - {"drqn", "persistence", "overlap", "workers", "experience"},
     "drqn": LEARNING - {"drqn"},
     "frame_stack": {"checks", "slots"},
     "wrappers": set(),
     "envs": {"checks"},
-    "": LEARNING | {"frame_stack", "wrappers", "envs"},
-    "zoo": LEARNING | {"frame_stack", "wrappers", "envs", ""},
+    "checkpoints": LEARNING | {"frame_stack", "envs"},
+    "": LEARNING | {"frame_stack", "wrappers", "envs", "checkpoints"},
+    "zoo_runs": {"checkpoints"},
+    "zoo": LEARNING | {"frame_stack", "wrappers", "envs", "zoo_runs", ""},
     "_zoo_hook": {"", "zoo"},
 }
 ZOO = {"rl_zoo3", "optuna"}
 
 # Modules of eval that work on numbers alone, and what of heavy libraries they may not load.
 HEAVY = {"torch", "stable_baselines3", "sb3_contrib", "gymnasium", "drqn_sb3"}
-LIGHT = ("stats", "plots", "report", "flops", "machine", "protocol", "experience", "contestants", "pool", "rounds", "cli")
+LIGHT = (
+    *("__main__", "conditions", "interruption", "machine", "plot_style", "plots", "provenance", "results", "stats", "suite"),
+    *("shipping.cli", "shipping.card", "shipping.page"),
+    *("report.cli", "run.cli", "run.execution", "run.local", "run.plan", "run.progress", "run.ray_cluster", "run.slurm"),
+    *("run.watching", "evaluation.cli"),
+    *(f"throughput.{name}" for name in ("stats", "plots", "report", "flops", "protocol", "experience", "contestants", "pool")),
+    *("throughput.rounds", "throughput.cli"),
+)
+# What reads results, or files of their kind.
+FILES = ("eval.results", "eval.report", "csv", "json")
 # What a worker that runs in a peer's environment finds there, of this checkout.
 SHARED_WITH_PEERS = {"eval.throughput.protocol", "eval.throughput.experience"}
 
@@ -95,7 +124,7 @@ def package_violations(module: str, source: str, is_package: bool = False) -> li
     for name in imports(module, source, is_package):
         top = name.split(".")[0]
         against = top == "drqn_sb3" and unit(name) not in UPSTREAM[own] | {own}
-        if against or top in {"eval", "tests"} or (top in ZOO and own not in {"zoo", "_zoo_hook"}):
+        if against or top in {"eval", "tests"} or (top in ZOO and own not in {"zoo", "zoo_runs", "_zoo_hook"}):
             found.append(f"{module} imports {name}")
     return found
 
@@ -194,8 +223,15 @@ def test_a_loaded_zoo_is_found() -> None:
 
 
 def test_what_works_on_numbers_alone_loads_no_heavy_library() -> None:
-    modules = ", ".join(f"eval.throughput.{name}" for name in LIGHT)
-    assert loaded_by(f"import eval.__main__, {modules}", HEAVY) == set()
+    modules = ", ".join(f"eval.{name}" for name in LIGHT)
+    assert loaded_by(f"import {modules}", HEAVY) == set()
+
+
+def test_statistics_know_no_plotting_and_plots_read_no_files() -> None:
+    kept_out = {"stats": ("matplotlib", "seaborn", "eval."), "plots": FILES, "plot_style": FILES}
+    for module, names in kept_out.items():
+        found = imports(f"eval.{module}", (ROOT / "eval" / f"{module}.py").read_text())
+        assert [name for name in found if name.startswith(names)] == []
 
 
 PEERS = {name: path for name, path in modules_of("eval").items() if name.startswith("eval.throughput.peers.")}

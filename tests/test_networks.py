@@ -1,5 +1,8 @@
 """The parts of a Q-network, and the network in another precision."""
 
+import re
+from typing import Any
+
 import numpy as np
 import pytest
 import torch as th
@@ -31,6 +34,23 @@ def make_q_net(normalize_images: bool = True) -> RecurrentQNetwork:
 def test_the_convolutions_know_how_many_features_they_give(size: tuple[int, int]) -> None:
     extractor = NatureConvolutions(spaces.Box(0, 255, (2, *size), np.uint8))
     assert extractor(th.zeros(5, 2, *size)).shape == (5, extractor.features_dim)
+
+
+def test_the_convolutions_may_have_other_numbers_of_filters() -> None:
+    extractor = NatureConvolutions(spaces.Box(0, 255, (1, 84, 84), np.uint8), filters=[16, 32, 8])
+    assert [tuple(weights.shape) for weights in extractor.parameters() if weights.ndim > 1] == [
+        (16, 1, 8, 8),
+        (32, 16, 4, 4),
+        (8, 32, 3, 3),
+    ]
+    assert extractor.features_dim == 8 * 7 * 7
+    assert extractor(th.zeros(5, 1, 84, 84)).shape == (5, 8 * 7 * 7)
+
+
+@pytest.mark.parametrize("filters", [(32, 64), (32, 0, 64), (32, 64, 6.4)])
+def test_wrong_numbers_of_filters_are_refused(filters: Any) -> None:
+    with pytest.raises(ValueError, match=rf"filters must be three whole numbers of at least 1, got {re.escape(str(filters))}"):
+        NatureConvolutions(spaces.Box(0, 255, (1, 84, 84), np.uint8), filters)
 
 
 @pytest.mark.parametrize("n_channels", [1, 2])

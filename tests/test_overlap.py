@@ -166,6 +166,32 @@ def test_an_interrupted_update_leaves_everything_in_order(vec_env_cls: type[Dumm
     env.close()
 
 
+def test_an_interruption_is_what_is_told_even_if_the_environments_fail_too() -> None:
+    failed: list[int] = []
+
+    class Failing(DummyVecEnv):
+        def step_wait(self) -> Any:
+            if model._n_updates == 6:
+                failed.append(model.num_timesteps)
+                raise KeyError("of the environment")
+            return super().step_wait()
+
+    model = make_model(Failing([ToyEnv]), gradient_steps=4, train_freq=1)
+    interrupt_once(model, 6)
+    with pytest.raises(InterruptedUpdateError):
+        model.learn(400)
+    assert failed == [model.num_timesteps]
+
+
+def test_what_comes_is_checked_before_anybody_else_sees_it() -> None:
+    checked = []
+    env = WorkWhileStepping(DummyVecEnv([ToyEnv]), lambda: None, lambda *results: checked.append(results))
+    env.reset()
+    for n_steps in (1, 2, 3):
+        results = env.step(np.array([0]))
+        assert len(checked) == n_steps and checked[-1] == results
+
+
 def test_updates_asked_for_by_a_callback_that_then_stops_are_made() -> None:
     class Stopper(BaseCallback):
         def _on_step(self) -> bool:

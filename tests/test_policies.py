@@ -264,6 +264,15 @@ def test_the_cell_is_the_one_asked_for() -> None:
     assert make_policy(n_recurrent_layers=3).q_net.cell.n_layers == 3
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_the_cell_begins_with_the_memory_asked_for(cell: str) -> None:
+    th.manual_seed(0)
+    policy = make_policy(recurrent_cell=cell, memory_span=1_000)
+    keeps = policy.q_net.cell.weights(0).bias_ih.chunk(4 if cell == "lstm" else 3)[1]
+    assert keeps.max() > 5
+    assert th.equal(keeps, policy.q_net_target.cell.weights(0).bias_ih.chunk(4 if cell == "lstm" else 3)[1])
+
+
 def test_the_target_network_starts_as_a_copy_and_is_another_network() -> None:
     policy = make_policy("dict")
     pairs = list(zip(policy.q_net.parameters(), policy.q_net_target.parameters(), strict=True))
@@ -275,6 +284,7 @@ def test_the_target_network_starts_as_a_copy_and_is_another_network() -> None:
 ROUND_TRIPS: dict[str, Callable[[], DRQNPolicy]] = {
     "plain": make_policy,
     "dueling gru": lambda: make_policy(dueling=True, recurrent_cell="gru", n_recurrent_layers=2, net_arch=[5]),
+    "memory": lambda: make_policy(memory_span=20.5, n_recurrent_layers=2),
     "encoder": lambda: make_policy(net_arch={"encoder": [7], "head": [6]}, activation_fn=nn.Tanh),
     "image": lambda: make_policy("image, channels first", normalize_images=False),
     "dict": lambda: make_policy("dict", features_extractor_kwargs={"cnn_output_dim": 9}),
@@ -308,6 +318,11 @@ WRONG_ARGUMENTS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "no layer": ({"n_recurrent_layers": 0}, ValueError, "n_recurrent_layers must be an integer of at least 1, got 0"),
     "text layers": ({"n_recurrent_layers": "2"}, ValueError, "n_recurrent_layers must be .* got '2'"),
     "perhaps dueling": ({"dueling": "no"}, TypeError, "dueling must be True or False, got 'no'"),
+    "short memory": ({"memory_span": 1}, ValueError, "memory_span must be None or a number of steps of at least 2, got 1"),
+    "endless memory": ({"memory_span": float("inf")}, ValueError, "memory_span must be None or .* got inf"),
+    "no memory": ({"memory_span": float("nan")}, ValueError, "memory_span must be None or .* got nan"),
+    "true memory": ({"memory_span": True}, ValueError, "memory_span must be None or .* got True"),
+    "text memory": ({"memory_span": "10"}, ValueError, "memory_span must be None or .* got '10'"),
     "net_arch number": ({"net_arch": 64}, ValueError, "net_arch must give lists of layer sizes of at least 1, got 64"),
     "net_arch text": ({"net_arch": "64"}, ValueError, "net_arch must give lists .* got '64'"),
     "net_arch zero": ({"net_arch": [64, 0]}, ValueError, r"net_arch must give .* at least 1, got \[64, 0\]"),

@@ -180,6 +180,57 @@ def test_a_cell_without_a_step_of_its_own_says_so() -> None:
         unroll(cell, th.randn(1, BATCH, FEATURES), zero_states(cell, BATCH, "cpu"), no_starts()[:1])
 
 
+def test_a_cell_that_has_no_span_of_memory_says_so() -> None:
+    class Spanless(RecurrentCell):
+        n_states = 1
+        cell_class = nn.RNNCell
+
+    with pytest.raises(NotImplementedError, match=r"memory_span needs a cell that defines set_memory_span\(\), got Spanless"):
+        Spanless(FEATURES, HIDDEN).set_memory_span(10)
+
+
+def share_kept(cell: RecurrentCell, n_steps: int) -> th.Tensor:
+    """What each unit's state still tells of its beginning after steps without input: by how much it changes with it."""
+    start = th.zeros(1, cell.hidden_size, requires_grad=True)
+    hidden = th.zeros(1, cell.hidden_size)
+    states: RecurrentStates = (start,) if cell.n_states == 1 else (hidden, start)
+    projected = cell.project(0, th.zeros(1, FEATURES))
+    for _ in range(n_steps):
+        # Its own output, held at zero, tells it nothing new
+        states = cell.step(0, projected, states if cell.n_states == 1 else (hidden, states[1]))
+    return th.autograd.grad(states[-1].sum(), start)[0].squeeze(0)
+
+
+@pytest.mark.parametrize("n_steps", [10, 200])
+@EACH_CELL
+def test_a_cell_begins_with_the_memory_it_is_given(cell_class: type[RecurrentCell], n_steps: int) -> None:
+    cell = cell_class(FEATURES, 500)
+    for parameter in cell.parameters():
+        nn.init.zeros_(parameter)
+    th.testing.assert_close(share_kept(cell, 1), th.full((500,), 0.5))
+    cell.set_memory_span(n_steps)
+    # A gate with the bias log(u) keeps u / (1 + u) of a state at each step: u is from 1 to n_steps - 1, uniform
+    kept = share_kept(cell, 1)
+    times = kept / (1 - kept)
+    assert times.min() >= 0.99
+    assert times.max() <= (n_steps - 1) * 1.001
+    assert times.mean() == pytest.approx(n_steps / 2, rel=0.1)
+    assert times.std() == pytest.approx((n_steps - 2) / 12**0.5, rel=0.1)
+    th.testing.assert_close(share_kept(cell, 7), kept**7, rtol=1e-4, atol=1e-6)
+
+
+def test_an_lstm_that_keeps_for_long_lets_in_slowly() -> None:
+    cell = LSTM(FEATURES, HIDDEN, 2)
+    cell.set_memory_span(50)
+    for layer in range(2):
+        weights = cell.weights(layer)
+        assert (weights.bias_hh == 0).all()
+        lets_in, keeps, rest = weights.bias_ih.split([HIDDEN, HIDDEN, 2 * HIDDEN])
+        th.testing.assert_close(th.sigmoid(lets_in) + th.sigmoid(keeps), th.ones(HIDDEN))
+        assert (rest == 0).all()
+    assert not th.equal(cell.weights(0).bias_ih, cell.weights(1).bias_ih)
+
+
 class Doubling(LSTM):
     """An LSTM with steps of its own."""
 

@@ -172,6 +172,8 @@ def test_a_trial_adds_up_rewards_with_its_own_discount(tmp_path: Path, monkeypat
         "SlimeVolleyNoFrameskip-v0",
         "SlimeVolleySurvivalNoFrameskip-v0",
         "Recall-v0",
+        "Recall20-v0",
+        "Recall50-v0",
         "CartPoleNoVel-v1",
         "PongNoFrameskip-v4",
     ],

@@ -93,6 +93,7 @@ def test_record_video(trained: Path, algo: str) -> None:
     assert video.stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_benchmark(trained: Path) -> None:
     zoo(trained, "benchmark", "--log-dir", "logs", "--no-hub", "-n", "400", "--num-threads", "1", "--verbose", "0")
     rows = (trained / "benchmark.md").read_text().splitlines()[-2:]

@@ -40,6 +40,7 @@ _MODULES = {
 }
 
 _SLIMEVOLLEY = "drqn_sb3.envs.slimevolley:SlimeVolleyEnv"
+_RECALL = "drqn_sb3.envs.recall:RecallEnv"
 _PIXELS = {"from_pixels": True}
 _ATARI = {"from_pixels": True, "discrete_actions": True}
 _SURVIVAL = {"from_pixels": True, "discrete_actions": True, "survival_bonus": True}
@@ -50,13 +51,15 @@ _ENVS: dict[str, tuple[str, dict[str, Any]]] = {
     "SlimeVolleyPixel-v0": (_SLIMEVOLLEY, _PIXELS),
     "SlimeVolleyNoFrameskip-v0": (_SLIMEVOLLEY, _ATARI),
     "SlimeVolleySurvivalNoFrameskip-v0": (_SLIMEVOLLEY, _SURVIVAL),
-    "Recall-v0": ("drqn_sb3.envs.recall:RecallEnv", {}),
+    "Recall-v0": (_RECALL, {}),
+    "Recall20-v0": (_RECALL, {"delay": 20}),
+    "Recall50-v0": (_RECALL, {"delay": 50}),
 }
 
 
 def register_envs() -> None:
     """
-    Make the environments known to Gymnasium, under the ids that slimevolleygym gave them and ``Recall-v0``.
+    Make the environments known to Gymnasium, under the ids that slimevolleygym gave them, and Recall with three delays.
 
     Cheap, and safe to call again: an id that is registered already is left alone. Gymnasium's wrappers that check each
     step are left out: the environments refuse bad actions and a missing reset themselves.

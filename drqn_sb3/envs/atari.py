@@ -72,6 +72,7 @@ class AtariVecEnv(VecEnv):
     :param monitor_dir: where ``Monitor``'s files ``0.monitor.csv``, ``1.monitor.csv``, ... are written; ``None`` for none
     :param num_threads: how many games run at once at most; ``None``: all, as far as there are cores. With fewer than
         ``n_envs``, only so many games make their step between ``step_async`` and ``step_wait``; the others wait for the latter
+    :param override_existing: whether ``Monitor``'s files are begun anew, or appended to
     :raises TypeError: if an argument has the wrong type
     :raises ValueError: if a value is out of bounds, or the game or one of ``env_kwargs`` cannot be had natively
     """
@@ -91,6 +92,7 @@ class AtariVecEnv(VecEnv):
         env_kwargs: dict[str, Any] | None = None,
         monitor_dir: str | None = None,
         num_threads: int | None = None,
+        override_existing: bool = True,
     ) -> None:
         check_sizes(n_envs=n_envs, frame_skip=frame_skip, screen_size=screen_size, noop_max=noop_max)
         check_sizes(seed=seed, num_threads=num_threads)
@@ -116,7 +118,7 @@ class AtariVecEnv(VecEnv):
         self.metadata = stock.metadata
         self._clip_reward = clip_reward
         self._wrappers = _wrappers_followed(rules, frame_skip, clip_reward, action_repeat_probability)
-        self._games = _make_games(rules, n_envs, monitor_dir, env_id)
+        self._games = _make_games(rules, n_envs, monitor_dir, env_id, override_existing)
         self._plans: list[Plan] = []
         self._was_reset = self._is_closed = False
         self._grey = np.empty((height, width), np.uint8)
@@ -345,32 +347,36 @@ def native_atari(venv: VecEnv, **kwargs: Any) -> AtariVecEnv:
     spec = venv.get_attr("spec")[0]
     if spec is None:
         raise ValueError("native_atari needs environments that gym.make has made, got such as have no spec")
-    wrappers = [wrapper.name for wrapper in spec.additional_wrappers]
+    # Runs that write checkpoints put ResumableEnv around every environment
+    wrappers = [wrapper.name for wrapper in spec.additional_wrappers if wrapper.name != "ResumableEnv"]
     if wrappers not in ([], ["Monitor"]):
         raise ValueError(
             "native_atari must be given no env_wrapper (the zoo: -params env_wrapper:None), for it replaces the environments: "
             f"leave AtariWrapper out, whose arguments it takes, and put others into a vec_env_wrapper; got {wrappers}"
         )
-    monitor_dir = _monitor_dir(venv) if wrappers else None
+    writer = _results_writer(venv) if wrappers else None
+    if writer is not None:
+        monitor_file = writer.file_handler
+        kwargs = {"monitor_dir": str(Path(monitor_file.name).parent), "override_existing": "w" in monitor_file.mode, **kwargs}
     seeds, action_space = venv._seeds, venv.action_space
     venv.close()
-    env = AtariVecEnv(spec.id, venv.num_envs, env_kwargs=spec.kwargs, monitor_dir=monitor_dir, **kwargs)
+    env = AtariVecEnv(spec.id, venv.num_envs, env_kwargs=spec.kwargs, **kwargs)
     env._seeds, env.action_space = seeds, action_space
     return env
 
 
-def _monitor_dir(venv: VecEnv) -> str | None:
-    """Find the folder that the Monitors of ``venv`` write to, if they do."""
+def _results_writer(venv: VecEnv) -> ResultsWriter | None:
+    """Find what the first Monitor of ``venv`` writes with, if it does."""
     if venv.get_attr("info_keywords")[0]:
         raise ValueError(f"native_atari knows no info_keywords of Monitor, got {venv.get_attr('info_keywords')[0]}")
     try:
-        writer = venv.get_attr("results_writer")[0]
+        writer: ResultsWriter | None = venv.get_attr("results_writer")[0]
     except (EOFError, ConnectionError) as error:  # a worker process cannot send an open file
         raise ValueError(
             "native_atari cannot take over the monitor files of a SubprocVecEnv: use a DummyVecEnv (--vec-env dummy), "
             "the native environments have threads of their own"
         ) from error
-    return None if writer is None else str(Path(writer.file_handler.name).parent)
+    return writer
 
 
 def _wrappers_followed(
@@ -389,12 +395,13 @@ def _wrappers_followed(
     return [Monitor, atari_wrappers.AtariWrapper, atari_wrappers.WarpFrame, *followed]
 
 
-def _make_games(rules: Rules, n_envs: int, monitor_dir: str | None, env_id: str) -> list[Game]:
+def _make_games(rules: Rules, n_envs: int, monitor_dir: str | None, env_id: str, override_existing: bool) -> list[Game]:
     start_time = time.time()
     writers: list[ResultsWriter | None] = [None] * n_envs
     if monitor_dir is not None:
         header: dict[str, float | str] = {"t_start": start_time, "env_id": env_id}
-        writers = [ResultsWriter(str(Path(monitor_dir, str(index))), header=header) for index in range(n_envs)]
+        files = [str(Path(monitor_dir, str(index))) for index in range(n_envs)]
+        writers = [ResultsWriter(file, header=header, override_existing=override_existing) for file in files]
     return [Game(rules, writer, start_time) for writer in writers]
 
 

@@ -32,6 +32,8 @@ ACTION_TABLE = np.array(_BUTTONS, dtype=np.int8)
 """``(6, 3)``: the buttons (forward, backward, jump) that each discrete action presses. Not to be written to."""
 ACTION_TABLE.flags.writeable = False
 
+# where the opponent's network keeps what it has seen
+_OPPONENT_MEMORY = ("inputState", "outputState", "prevOutputState")
 
 _METADATA: dict[str, Any] = {"render_modes": ["rgb_array", "human"], "render_fps": 50}
 
@@ -197,32 +199,34 @@ class SlimeVolleyEnv(gym.Env[np.ndarray, Any]):
         """
         Everything that the rest of the match depends on, random draws included.
 
-        :return: a copy, which can be pickled, for ``set_state`` of an environment made with the same arguments
+        :return: a copy, for ``set_state`` of an environment made with the same arguments: nested dicts of numbers, strings,
+            tuples and arrays, which can be pickled or written down in any other way
         """
-        game = {name: value for name, value in vars(self.game).items() if name != "np_random"}
-        memory = (self.opponent.inputState, self.opponent.outputState, self.opponent.prevOutputState)
-        state = {
-            "game": game,
-            "opponent": memory,
-            "np_random": self.np_random.bit_generator.state,
+        opponent_memory = {name: getattr(self.opponent, name).copy() for name in _OPPONENT_MEMORY}
+        return {
+            "game": _attributes(self.game),
+            "opponent": opponent_memory,
+            "np_random": copy.deepcopy(self.np_random.bit_generator.state),
             "t": self._t,
             "was_reset": self._was_reset,
         }
-        return copy.deepcopy(state)
 
     def set_state(self, state: dict[str, Any]) -> None:
         """
         Go on from where ``get_state`` was called.
 
         :param state: what it returned; it is not changed and can be used again
-        :raises ValueError: if it is something else
+        :raises ValueError: if it is something else; the match is as it was then
         """
         if not isinstance(state, dict) or set(state) != {"game", "opponent", "np_random", "t", "was_reset"}:
             raise ValueError(f"state must be what get_state() returned, got {type(state).__name__}")
-        state = copy.deepcopy(state)
-        self.np_random.bit_generator.state = state["np_random"]
-        vars(self.game).update(state["game"], np_random=self.np_random)
-        self.opponent.inputState, self.opponent.outputState, self.opponent.prevOutputState = state["opponent"]
+        if not _has_attributes(self.game, state["game"]) or set(state["opponent"]) != set(_OPPONENT_MEMORY):
+            raise ValueError("state must be what get_state() returned, got one of another game")
+        self.np_random.bit_generator.state = copy.deepcopy(state["np_random"])
+        _set_attributes(self.game, state["game"])
+        self.game.np_random = self.np_random
+        for name in _OPPONENT_MEMORY:
+            setattr(self.opponent, name, np.array(state["opponent"][name]))
         self._t = state["t"]
         self._was_reset = state["was_reset"]
         self._is_shown = False
@@ -272,3 +276,31 @@ class SlimeVolleyEnv(gym.Env[np.ndarray, Any]):
             self._window = Window("SlimeVolley", self.metadata["render_fps"])
         self._window.show(self._picture())
         self._is_shown = True
+
+
+def _attributes(thing: Any) -> dict[str, Any]:
+    """Take one of slimevolleygym's objects apart, and those that it is made of."""
+    return {name: _attributes(value) if hasattr(value, "__dict__") else value for name, value in _state_of(thing).items()}
+
+
+def _set_attributes(thing: Any, attributes: dict[str, Any]) -> None:
+    for name, value in attributes.items():
+        if isinstance(value, dict):
+            _set_attributes(getattr(thing, name), value)
+        else:
+            setattr(thing, name, value)
+
+
+def _has_attributes(thing: Any, attributes: Any) -> bool:
+    present = _state_of(thing)
+    if not isinstance(attributes, dict) or set(attributes) != set(present):
+        return False
+    parts = {name for name, value in present.items() if hasattr(value, "__dict__")}
+    return all(isinstance(attributes[name], dict) == (name in parts) for name in present) and all(
+        _has_attributes(present[name], attributes[name]) for name in parts
+    )
+
+
+def _state_of(thing: Any) -> dict[str, Any]:
+    # Generators are shared: the environment's own is the game's
+    return {name: value for name, value in vars(thing).items() if name != "np_random"}

@@ -489,9 +489,8 @@ NATIVE = ("env_wrapper:None", "vec_env_wrapper:'drqn_sb3.envs.native_atari'")
 PRESET = ("--conf-file", str(hyperparams_file("presets/native_atari_drqn.yml")))
 
 
-@pytest.mark.parametrize(
-    ("algo", "config", "params"), [("drqn", PRESET, ()), pytest.param("dqn", (), NATIVE, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("algo", "config", "params"), [("drqn", PRESET, ()), ("dqn", (), NATIVE)])
 def test_the_zoo_trains_shows_and_records(algo: str, config: tuple[str, ...], params: tuple[str, ...], tmp_path: Path) -> None:
     small = ("n_envs:2", "buffer_size:500", "learning_starts:100", "batch_size:2")
     short = ("--env-kwargs", "max_num_frames_per_episode:400", "-n", "200", "--eval-freq", "100", "--eval-episodes", "1")

@@ -9,8 +9,10 @@ from drqn_sb3.envs import register_envs
 
 from .matches import IDS
 
+RECALL = {"Recall-v0": 5, "Recall20-v0": 20, "Recall50-v0": 50}
 
-@pytest.mark.parametrize("env_id", [*IDS, "Recall-v0"])
+
+@pytest.mark.parametrize("env_id", [*IDS, *RECALL])
 def test_every_env_is_registered_under_a_string(env_id: str) -> None:
     register_envs()
     entry_point = gym.spec(env_id).entry_point
@@ -39,7 +41,7 @@ def test_the_spaces_are_those_of_slimevolleygym() -> None:
     }
 
 
-@pytest.mark.parametrize("env_id", [*IDS, "Recall-v0"])
+@pytest.mark.parametrize("env_id", [*IDS, *RECALL])
 def test_nothing_stands_between_the_user_and_the_env(env_id: str) -> None:
     env = gym.make(env_id)
     assert env is env.unwrapped
@@ -70,3 +72,14 @@ print(sorted({"gym", "slimevolleygym", "cv2", "torch", "pygame"} & set(sys.modul
 def test_registering_imports_neither_gym_nor_slimevolleygym() -> None:
     done = subprocess.run([sys.executable, "-c", REGISTER_ONLY], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("env_id", "delay"), RECALL.items())
+def test_an_id_of_recall_tells_its_delay(env_id: str, delay: int) -> None:
+    env = gym.make(env_id)
+    env.reset(seed=0)
+    n_steps, terminated = 0, False
+    while not terminated:
+        _, _, terminated, _, _ = env.step(0)
+        n_steps += 1
+    assert n_steps == delay + 2
