@@ -177,9 +177,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     :return: the results: what was asked (``command``, ``arguments``), on what (``machine``, ``device``), and what came of it:
         ``measurements``, each with every round of every contestant; ``bytes_per_step``; ``roofline``
     """
-    from tqdm import tqdm  # type: ignore[import-untyped]
+    from tqdm import tqdm
 
-    from eval.throughput.machine import describe_machine
+    from eval.machine import describe_machine
     from eval.throughput.report import roofline
 
     device = resolve_device(args.device)

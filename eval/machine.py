@@ -1,4 +1,4 @@
-"""What the benchmark ran on. Imports neither PyTorch nor Stable-Baselines3."""
+"""What an experiment ran on. Imports neither PyTorch nor Stable-Baselines3."""
 
 import os
 import platform
@@ -26,7 +26,7 @@ def cpu_facts(cpuinfo: str) -> dict[str, Any]:
 
 def describe_machine() -> dict[str, Any]:
     """
-    :return: processor, cores, instructions, system, and how busy the machine is with whatever else
+    :return: processor, cores, instructions, system, memory in GB (1e9 bytes), and how busy the machine is with whatever else
     """
     path = Path("/proc/cpuinfo")
     return {
@@ -34,5 +34,13 @@ def describe_machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "system": platform.platform(),
         "python": platform.python_version(),
+        "memory_gb": _memory_gb(),
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
+
+
+def _memory_gb() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
+    except (AttributeError, ValueError, OSError):  # Windows
+        return None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from eval.throughput.machine import cpu_facts, describe_machine
+from eval.machine import cpu_facts, describe_machine
 
 CPUINFO = {
     "a processor with bfloat16": (

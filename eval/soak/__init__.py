@@ -1,0 +1,1 @@
+"""A long run that is watched: does it stay as it was, or grow?"""
