@@ -1,0 +1,212 @@
+"""The model card of an agent, and the table of all that are shipped, as Markdown. Both are made from the cards' data alone."""
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from eval.conditions import Condition
+from eval.report.words import describe, listed, number, percent
+from eval.shipping.card import split_name
+from eval.suite import folder_of
+
+FRESH_SEED = 2_000_000
+"""Seed of the first of fresh games: far from those of training, and from those that the figures are of."""
+
+
+def card_page(card: dict[str, Any], place: Path) -> str:
+    """
+    :param card: the agent's card
+    :param place: its folder, beginning with that of all agents
+    :return: its ``README.md``
+    """
+    parts = [
+        _front_matter(card),
+        f"# {card['agent']} playing {card['env']}",
+        _introduction(card),
+        _scores(card),
+        f"## Use\n\n{_fence('bash', _commands(card, place))}",
+        _training(card),
+        _files(card),
+        _limits(card),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front_matter(card: dict[str, Any]) -> str:
+    """As Hugging Face's hub has it, and as the zoo writes it for it."""
+    score = card["scores"][card["condition"]]
+    metric = {"type": "mean_reward", "value": f"{score['mean']:.2f} +/- {score['std']:.2f}", "name": "mean_reward"}
+    task = dict.fromkeys(("type", "name"), "reinforcement-learning")
+    outcome = {"task": task, "dataset": {"name": card["env"], "type": card["env"]}, "metrics": [{**metric, "verified": False}]}
+    content = {
+        "library_name": "stable-baselines3",
+        "tags": [card["env"], "deep-reinforcement-learning", "reinforcement-learning", "stable-baselines3"],
+        "model-index": [{"name": card["algorithm"], "results": [outcome]}],
+    }
+    return f"---\n{yaml.safe_dump(content, sort_keys=False)}---"
+
+
+def _introduction(card: dict[str, Any]) -> str:
+    score = card["scores"][card["condition"]]
+    n_stack = card["training"]["config"].get("frame_stack") or 1
+    stack = f" It is given the last {n_stack} observations at a time." if n_stack > 1 else ""
+    shares = ""
+    if score["won"] is not None:
+        shares = f" It won {percent(score['won'])} of them, drew {percent(score['drawn'])} and lost {percent(score['lost'])}."
+    return (
+        f"An agent of {card['algorithm']}, trained for {card['steps']:,} agent steps on `{card['env']}` under"
+        f" `{card['condition']}`: {describe(card['condition'])}.{stack} Its mean score over {score['games']:,} games there is"
+        f" **{number(score['mean'])}**, with a standard deviation of {number(score['std'])}.{shares}"
+    )
+
+
+def _scores(card: dict[str, Any]) -> str:
+    has_shares = any(score["won"] is not None for score in card["scores"].values())
+    head = ["Condition", "What it sees", "Games", "Mean score", "Standard deviation", "Mean of as many fresh games (95%)"]
+    head += ["Won", "Drawn", "Lost"] if has_shares else []
+    rows = []
+    for condition, score in card["scores"].items():
+        row = [f"`{condition}`", describe(condition), f"{score['games']:,}", number(score["mean"]), number(score["std"])]
+        row.append(f"{number(score['low'])} to {number(score['high'])}")
+        rows.append(row + [percent(score[name]) for name in ("won", "drawn", "lost") if has_shares])
+    ways = card["evaluation"]
+    how = "taking its best action" if ways["deterministic"] else "drawing its actions"
+    how += f", with a random one in its place with probability {ways['epsilon']:g}" if ways["epsilon"] else ""
+    words = f"Scores are sums of true rewards over whole games, {how}; game seeds from {ways['first_seed']:,} on."
+    alike = [f"`{condition}`" for condition, score in card["scores"].items() if score["std"] == 0]
+    if alike:
+        words += f" All games under {listed(alike)} ended with the same score: they can't tell how often others end otherwise."
+    return f"## How well it plays\n\n{table(head, rows)}\n\n{words}"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """
+    :param head: names of the columns
+    :param rows: their cells
+    :return: a table in GitHub's Markdown
+    """
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def _commands(card: dict[str, Any], place: Path) -> str:
+    exp_id = split_name(place.name)[1]
+    packages = ["--gym-packages", *card["gym_packages"]] if card["gym_packages"] else []
+    ways = card["evaluation"]
+    play = ["python", "-m", "rl_zoo3.enjoy", "--algo", card["algo"], "--env", card["env"], "-f", place.parts[0]]
+    play += ["--exp-id", str(exp_id), *packages]
+    anew = ["python", "-m", "eval", "evaluate", place.as_posix(), "--games", str(ways["games"]), "--seed", str(FRESH_SEED)]
+    anew += ["--conditions", *card["scores"], *_own_way(card), *packages]
+    job = folder_of(card["env"]), card["agent"], card["condition"], f"seed-{card['seed']}"
+    train = ["python", "-m", "eval", "run", str(card["suite"]), "--only", "/".join(job)]
+    return "\n".join(
+        [
+            "# watch it; add --no-render where there is no screen",
+            f"{shlex.join(play)}",
+            "# have it play fresh games",
+            shlex.join(anew),
+            "# train it anew",
+            shlex.join(train),
+        ]
+    )
+
+
+def _own_way(card: dict[str, Any]) -> list[str]:
+    """What the command of an evaluation can't read from the agent's folder."""
+    ways = card["evaluation"]
+    words = [] if ways["deterministic"] else ["--stochastic"]
+    words += ["--epsilon", f"{ways['epsilon']:g}"] if ways["epsilon"] else []
+    is_held = Condition.parse(card["condition"]).level("repeat") != 1
+    return [*words, "--trained-on", card["condition"]] if is_held else words
+
+
+def _training(card: dict[str, Any]) -> str:
+    training = card["training"]
+    machine = training["machine"]
+    device = machine["device"]
+    gpu = f", on {device}" if device not in (None, "cpu") else ""
+    used = ", ".join(f"{name} {version}" for name, version in training["versions"].items())
+    words = (
+        f"{card['steps']:,} agent steps in {_duration(training['seconds'])} on a machine with {machine['cores']} cores"
+        f" ({machine['cpu']}){gpu}, seed {card['seed']}. Python {machine['python']}, {used}."
+    )
+    config = yaml.safe_dump(training["config"], sort_keys=False, allow_unicode=True).rstrip("\n")
+    return f"## How it was trained\n\n{words}\n\n{_fence('yaml', config)}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
+
+
+def _files(card: dict[str, Any]) -> str:
+    rows = [[f"`{name}`", f"`{digest}`"] for name, digest in card["files"].items()]
+    words = (
+        f"The model has {card['bytes']:,} bytes. It acts as it did at the end of training; its optimiser is fresh, and a"
+        " target network is set to the online one, so that training that goes on from here is another."
+    )
+    return f"## Files\n\n{table(['File', 'SHA-256'], rows)}\n\n{words}"
+
+
+def _limits(card: dict[str, Any]) -> str:
+    tried = listed([f"`{condition}`" for condition in card["scores"]])
+    return (
+        f"## Limits\n\nIt has played in `{card['env']}` under {tried}, and was tried on nothing else: no other observations,"
+        " no other rules or opponents, no other versions of the environment. It is one agent of one seed; others that are"
+        " trained in the same way may play better or worse."
+    )
+
+
+def _fence(language: str, text: str) -> str:
+    return f"```{language}\n{text}\n```"
+
+
+def overview_page(agents: Mapping[Path, dict[str, Any]]) -> str:
+    """
+    :param agents: the cards, by their folders
+    :return: ``README.md`` of the folder of all agents
+    """
+    head = [
+        "Agent",
+        "Environment",
+        "Trained under",
+        "Seed",
+        "Steps",
+        "Games",
+        "Mean score",
+        "Fresh games (95%)",
+        "Won",
+        "Size",
+    ]
+    rows = []
+    for folder, card in agents.items():
+        score = card["scores"][card["condition"]]
+        row = [f"[{card['agent']} {split_name(folder.name)[1]}]({folder.parent.name}/{folder.name}/README.md)", card["env"]]
+        row += [
+            f"`{card['condition']}`",
+            str(card["seed"]),
+            f"{card['steps']:,}",
+            f"{score['games']:,}",
+            number(score["mean"]),
+        ]
+        row.append(f"{number(score['low'])} to {number(score['high'])}")
+        row += ["-" if score["won"] is None else percent(score["won"]), f"{card['bytes'] / 1e6:.2f} MB"]
+        rows.append(row)
+    words = (
+        "Each folder has a model card with what is known of the agent. Fresh games: the interval in which the mean of as many"
+        " games with other seeds should lie. The number behind an agent is that of the zoo's `--exp-id`."
+    )
+    name = next(iter(agents)).parts[-3] if agents else "agents"
+    commands = "\n".join(
+        [
+            "# watch one",
+            f"python -m rl_zoo3.enjoy --algo ALGO --env ENVIRONMENT -f {name} --exp-id NUMBER",
+            "# have all of them play fresh games",
+            f"python -m eval ship --check --to {name}",
+            "# ship another one, and write this page anew",
+            f"python -m eval ship RESULT_FOLDER --to {name}",
+        ]
+    )
+    return f"# Trained agents\n\n{words}\n\n{table(head, rows)}\n\n{_fence('bash', commands)}\n"
