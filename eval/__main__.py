@@ -7,7 +7,12 @@ from collections.abc import Sequence
 
 # subcommand -> what it does, the module that has `add_arguments(parser)` and `main(args) -> exit status`
 SUBCOMMANDS = {
+    "run": ("train and evaluate the agents of a suite, and go on with what was interrupted", "eval.run.cli"),
+    "evaluate": ("let models play whole games, on normal and on poorer observations", "eval.evaluation.cli"),
+    "report": ("put results together: tables, figures, statistics, one page", "eval.report.cli"),
+    "ship": ("make small, documented agents out of results, and check those that are shipped", "eval.shipping.cli"),
     "throughput": ("how fast everything is, beside what else there is, on the same work", "eval.throughput.cli"),
+    "soak": ("whether memory and descriptors stay flat in an hour of training", "eval.soak.cli"),
 }
 
 
@@ -32,4 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("\ninterrupted")

@@ -21,8 +21,8 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage
 
 from drqn_sb3.envs import SlimeVolleyAtariWrapper, SlimeVolleyEnv, import_quietly, register_envs
+from eval.machine import describe_machine
 from eval.throughput.cli import positive
-from eval.throughput.machine import describe_machine
 
 FRAME_SKIP = 4
 N_ENVS = 8

@@ -1,0 +1,1 @@
+"""``python -m eval evaluate``: whole games and true scores, of any agent, under any condition of observation."""

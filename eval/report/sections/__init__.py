@@ -1,0 +1,1 @@
+"""What the page says: each module writes one part of it."""
