@@ -17,16 +17,16 @@ help: ## show this help
 
 venv: $(READY) ## build the virtual environment (every target below does so when it needs one)
 
-# One thread: on a machine that is busy with other things, two that wait for each other take several times as long.
-demo: $(READY) ## train a DRQN on SlimeVolley for a few minutes, evaluate it, draw what it sees (DEMO_ARGS=...)
-	OMP_NUM_THREADS=1 $(BIN)/python -m eval.demo $(DEMO_ARGS)
+demo: $(READY) ## train and compare a few agents within minutes, and write a report: demo/report/index.html
+	$(BIN)/python -m eval run eval/suites/smoke.yml --out demo
+	$(BIN)/python -m eval report demo --out demo/report
 
 bench: $(READY) ## measure how fast everything is, beside what else there is (BENCH_ARGS="--device cuda --profile")
 	$(BIN)/python -m eval throughput $(foreach peer,$(PEERS),--python-$(peer) $(VENV)-$(peer)/bin/python) $(BENCH_ARGS)
 
 bench-peers: $(PEERS:%=$(VENV)-%/.ready) ## build environments of their own for the libraries that bench compares with
 
-# One thread per worker: pytest runs two of them.
+# One thread per worker: pytest runs three of them, which often wait for processes of their own.
 test: $(READY) ## run the test suite without the learning tests (PYTEST_ARGS=...)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
@@ -58,14 +58,15 @@ constraints: ## solve the pinned versions anew, for every Python and platform at
 		grep -vE "^(#|nvidia-|cuda-|triton|[a-z0-9-]+==[^ ]+ ;.*== 'emscripten')" constraints.txt; } > constraints.tmp
 	mv constraints.tmp constraints.txt
 
-clean: ## remove the environments, the caches, and the results of demo and bench
-	rm -rf $(VENV) $(VENV)-uv $(PEERS:%=$(VENV)-%) throughput .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist demo
+clean: ## remove the environments, the caches, and the results of demo, bench and soak
+	rm -rf $(VENV) $(VENV)-uv $(PEERS:%=$(VENV)-%) throughput soak .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist demo
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch comes first and by itself, so that pip takes the build that its own settings prefer (a CPU-only one, say).
 # The start-up hook is copied into the environment: it has to be installed again when it changes.
 $(READY): pyproject.toml constraints.txt drqn_sb3/_zoo_hook.py drqn_sb3/drqn_sb3_zoo.pth
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed" if sys.version_info < (3, 10) else 0)'
+	@echo "building $(VENV): a few minutes"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(TORCH)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
