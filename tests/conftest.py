@@ -7,6 +7,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import multiprocessing
 import random
 import signal
 from collections.abc import Iterator
@@ -20,6 +21,10 @@ import torch as th
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# Environments' processes come of a server that has imported what is slow to import, and no threads: a process that forks while
+# it has threads of others (torch's, emulators', pytest's own) may lose a child before it has begun.
+multiprocessing.set_forkserver_preload(["drqn_sb3", "stable_baselines3"])
 
 th.set_num_threads(1)
 cv2.setNumThreads(1)

@@ -380,7 +380,7 @@ def test_videos_of_it_can_be_recorded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", SPACES)
 def test_every_observation_space_can_be_learned_from_in_subprocesses(name: str) -> None:
-    envs = SubprocVecEnv([lambda: Monitor(ToyEnv(SPACES[name])) for _ in range(2)], start_method="fork")
+    envs = SubprocVecEnv([lambda: Monitor(ToyEnv(SPACES[name])) for _ in range(2)])
     try:
         model = make_model(envs, policy=POLICIES.get(name, "MlpLstmPolicy"))
         model.learn(40)

@@ -259,7 +259,7 @@ def test_memory_is_taken_when_learning_begins_and_not_before() -> None:
 
 @pytest.fixture(scope="module")
 def subprocesses() -> Iterator[VecEnv]:
-    envs = make_vec_env(ToyEnv, n_envs=2, vec_env_cls=SubprocVecEnv, vec_env_kwargs={"start_method": "fork"})
+    envs = make_vec_env(ToyEnv, n_envs=2, vec_env_cls=SubprocVecEnv)
     yield envs
     envs.close()
 

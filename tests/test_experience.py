@@ -79,9 +79,7 @@ VALUES = [float("nan"), float("inf"), float("-inf")]
 
 
 @pytest.mark.parametrize("value", VALUES)
-@pytest.mark.parametrize(
-    "kind", [DummyVecEnv, lambda makers: SubprocVecEnv(makers, start_method="fork")], ids=["dummy", "sub"]
-)
+@pytest.mark.parametrize("kind", [DummyVecEnv, SubprocVecEnv], ids=["dummy", "sub"])
 def test_a_reward_that_is_not_finite_is_refused(value: float, kind: Any) -> None:
     model = make_model(make_envs(VECTOR, value, "reward", kind))
     with pytest.raises(NotFiniteError, match=f"^environment 1 returned a reward of {value} after 58 steps: see to it"):
@@ -262,7 +260,7 @@ def test_another_shape_than_the_space_s_is_refused() -> None:
             observation, *rest = super().step(action)
             return np.append(observation, 0), *rest
 
-    env = SubprocVecEnv([Grown] * 2, start_method="fork")
+    env = SubprocVecEnv([Grown] * 2)
     try:
         with pytest.raises(
             ValueError, match=r"must be of the space's shape \(3,\), got \(4,\) from environment 0 after 0 steps"

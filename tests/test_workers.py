@@ -106,7 +106,7 @@ class FaultyEnv(ToyEnv):
         return super().step(action)
 
 
-def make_envs(fault: Callable[[], Any], start_method: str = "fork", **kwargs: Any) -> SubprocVecEnv:
+def make_envs(fault: Callable[[], Any], start_method: str | None = None, **kwargs: Any) -> SubprocVecEnv:
     makers: list[Any] = [ToyEnv] * N_ENVS
     makers[FAULTY] = partial(FaultyEnv, fault, **kwargs)
     return SubprocVecEnv(makers, start_method=start_method)
@@ -293,7 +293,7 @@ def test_an_interruption_that_the_workers_do_not_survive_leaves_nothing_that_han
 
 @pytest.fixture
 def workers() -> Iterator[SubprocVecEnv]:
-    env = SubprocVecEnv([ToyEnv] * 2, start_method="fork")
+    env = SubprocVecEnv([ToyEnv] * 2)
     yield env
     env.close()
 
