@@ -7,6 +7,7 @@ import_quietly("gym")
 
 from drqn_sb3.buffers import SequenceReplayBuffer
 from drqn_sb3.checkpoints import RunCheckpointCallback
+from drqn_sb3.curriculum import FlickerCurriculum
 from drqn_sb3.drqn import DRQN
 from drqn_sb3.envs import register_envs
 from drqn_sb3.frame_stack import FrameStackReplayBuffer
@@ -17,6 +18,7 @@ from drqn_sb3.wrappers import FlickerObservation, FrozenObservation, HideVelocit
 __all__ = [
     "DRQN",
     "CnnLstmPolicy",
+    "FlickerCurriculum",
     "FlickerObservation",
     "FrameStackReplayBuffer",
     "FrozenObservation",

@@ -104,14 +104,28 @@ class FlickerObservation(_SeesLess, gym.utils.RecordConstructorArgs):
     _STREAM = 0x0F11C4E2
 
     def __init__(self, env: gym.Env, observe_prob: float = 0.5) -> None:
-        _check_prob("observe_prob", observe_prob)
+        check_prob("observe_prob", observe_prob)
         gym.utils.RecordConstructorArgs.__init__(self, observe_prob=observe_prob)
         _SeesLess.__init__(self, env)
         self.observe_prob = float(observe_prob)
+        self._present_prob = self.observe_prob
         self.observation_space = _with_zeros(env.observation_space)
 
+    def ease_flicker(self, initial_prob: float, done: float) -> float:
+        """
+        Show observations as often as a curriculum has it, from the next one on (:class:`~drqn_sb3.FlickerCurriculum`).
+
+        :param initial_prob: probability that an observation is shown at the curriculum's start, from 0 to 1
+        :param done: share of the curriculum that is over, from 0 to 1: then ``observe_prob`` holds
+        :return: the present probability
+        """
+        check_prob("initial_prob", initial_prob)
+        check_prob("done", done)
+        self._present_prob = initial_prob + (self.observe_prob - initial_prob) * done if done < 1 else self.observe_prob
+        return self._present_prob
+
     def _see(self, obs: Any, info: dict[str, Any], is_first: bool) -> tuple[Any, dict[str, Any]]:
-        observed = bool(self._generator.random() < self.observe_prob)
+        observed = bool(self._generator.random() < self._present_prob)
         return obs if observed else _zeros(self.observation_space), {**info, "observed": observed}
 
 
@@ -212,7 +226,7 @@ class FrozenObservation(_SeesLess, gym.utils.RecordConstructorArgs):
     _STREAM = 0xF40F3
 
     def __init__(self, env: gym.Env, freeze_prob: float = 0.5) -> None:
-        _check_prob("freeze_prob", freeze_prob)
+        check_prob("freeze_prob", freeze_prob)
         _check_boxes(env.observation_space)
         gym.utils.RecordConstructorArgs.__init__(self, freeze_prob=freeze_prob)
         _SeesLess.__init__(self, env)
@@ -302,7 +316,15 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
-def _check_prob(name: str, prob: Any) -> None:
+def check_prob(name: str, prob: Any) -> None:
+    """
+    See whether an argument is a probability, or a share.
+
+    :param name: the argument's
+    :param prob: its value
+    :raises TypeError: if it is not a number
+    :raises ValueError: if it is not from 0 to 1
+    """
     if not _is_number(prob):
         raise TypeError(f"{name} must be a number from 0 to 1, got {prob!r}")
     if not 0.0 <= prob <= 1.0:

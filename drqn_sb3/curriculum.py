@@ -1,0 +1,62 @@
+"""Training that begins with what is easy: flickering observations of which, at first, all are shown."""
+
+from stable_baselines3.common.callbacks import BaseCallback
+
+from drqn_sb3.wrappers import check_prob
+
+_METHOD = "ease_flicker"
+_N_STAGES = 200  # finer changes of a probability are not worth a message to every environment
+
+
+class FlickerCurriculum(BaseCallback):
+    """
+    Have the observations of flickering environments shown more often at first, and then less and less often.
+
+    The probability that an observation is shown begins at ``initial_prob``, comes linearly to that of each environment's
+    :class:`~drqn_sb3.wrappers.FlickerObservation` (its ``observe_prob``) over a share of the budget, and stays there. Where
+    nothing flickers, nothing is done. It is for any algorithm; environments that a callback evaluates on are left alone.
+
+    In a zoo config::
+
+        callback:
+          - drqn_sb3.FlickerCurriculum:
+              fraction: 0.5
+
+    :param fraction: share of the budget after which observations are shown as seldom as they are to be, above 0, at most 1
+    :param initial_prob: probability that an observation is shown at the start, from 0 to 1
+    :param verbose: as SB3's callbacks have it
+    :raises TypeError: if an argument is not a number
+    :raises ValueError: if an argument is out of its bounds
+    """
+
+    def __init__(self, fraction: float = 0.5, initial_prob: float = 1.0, verbose: int = 0) -> None:
+        check_prob("fraction", fraction)
+        check_prob("initial_prob", initial_prob)
+        if fraction == 0:
+            raise ValueError(f"fraction must be above 0, got {fraction}")
+        super().__init__(verbose)
+        self.fraction = float(fraction)
+        self.initial_prob = float(initial_prob)
+        self._is_flickering = False
+        self._stage = -1
+
+    def _on_training_start(self) -> None:
+        self._is_flickering = self.training_env.has_attr(_METHOD)
+        self._stage = -1
+        self._ease()
+
+    def _on_step(self) -> bool:
+        self._ease()
+        return True
+
+    def _ease(self) -> None:
+        """Tell the environments how far the curriculum is, when it has come to another stage."""
+        if not self._is_flickering:
+            return
+        # A function of the steps alone, so that a run that is resumed goes on as it would have
+        done = self.num_timesteps / (self.fraction * self.model._total_timesteps)
+        stage = min(int(done * _N_STAGES), _N_STAGES)
+        if stage != self._stage:
+            self._stage = stage
+            shown = self.training_env.env_method(_METHOD, self.initial_prob, stage / _N_STAGES)
+            self.logger.record("rollout/observe_prob", sum(shown) / len(shown))
