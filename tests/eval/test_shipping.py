@@ -15,9 +15,13 @@ import torch as th
 import yaml
 
 from drqn_sb3 import DRQN
+from stable_baselines3 import DQN
 from eval.__main__ import main
 from eval.results import RESULT, read_result, write_result
+from drqn_sb3.envs import RecallEnv
 from eval.run.job import run
+from eval.evaluation.environments import EnvSpec
+from eval.evaluation.models import Contestant, sha256_of
 from eval.run.plan import JOB, make_plan, write_plan
 from eval.shipping import ship as shipping
 from eval.shipping.card import CARD, read_card
@@ -240,6 +244,28 @@ PRIVATE = {
     "the checkout, in a text": ("args.yml", lambda folder: f"log_folder: {ROOT}"),
     "the machine": ("card.json", lambda folder: f"on {platform.node()}."),
 }
+def a_dqn(path: Path, change: Callable[[Any], object]) -> Contestant:
+    """A DQN that has learned nothing, changed, and saved."""
+    model = DQN("MlpPolicy", RecallEnv(), seed=0, buffer_size=1, policy_kwargs={"net_arch": [4]}, device="cpu")
+    with th.no_grad():
+        change(model)
+    model.save(path)
+    return Contestant("dqn", "dqn", path, EnvSpec("Recall-v0", {}, []), "Recall-v0", "normal", 0, {})
+
+
+def test_a_model_acts_as_its_copy_with_another_target_network(tmp_path: Path) -> None:
+    one = a_dqn(tmp_path / "one.zip", lambda _: None)
+    other = a_dqn(tmp_path / "other.zip", lambda model: model.q_net_target.q_net[0].bias.add_(1.0))
+    check_same_play(one, other, "normal", 1_000_000, 4)
+
+
+def test_weights_that_differ_in_a_bit_are_found_where_all_actions_are_the_same(tmp_path: Path) -> None:
+    one = a_dqn(tmp_path / "one.zip", lambda _: None)
+    other = a_dqn(tmp_path / "other.zip", lambda model: model.q_net.q_net[0].bias[0].mul_(1 + 2**-23))
+    with pytest.raises(ValueError, match=r"must have the trained one's weights, got others of q_net\.q_net\.0\.bias"):
+        check_same_play(one, other, "normal", 1_000_000, 4)
+
+
 
 
 @pytest.mark.parametrize(("name", "text"), PRIVATE.values(), ids=PRIVATE.keys())
