@@ -2,8 +2,10 @@
 
 import base64
 import json
+import pickle
 import platform
 import shutil
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -107,6 +109,7 @@ def test_the_zoos_files_need_no_harness_and_name_no_place(shipped: Path) -> None
     assert (args["algo"], args["env"], args["seed"], args["log_folder"]) == ("drqn", "Recall-v0", 0, "zoo")
 
 
+    assert config["n_timesteps"] == args["n_timesteps"] == 400, "the suite's budget, not the file's"
 def test_a_card_has_the_results_figures_and_the_files_hashes(shipped: Path, world: Path) -> None:
     folder = shipped / "drqn" / "Recall-v0_1"
     card, result = read_card(folder), read_result(own(world))
@@ -263,6 +266,27 @@ def test_weights_that_differ_in_a_bit_are_found_where_all_actions_are_the_same(t
     one = a_dqn(tmp_path / "one.zip", lambda _: None)
     other = a_dqn(tmp_path / "other.zip", lambda model: model.q_net.q_net[0].bias[0].mul_(1 + 2**-23))
     with pytest.raises(ValueError, match=r"must have the trained one's weights, got others of q_net\.q_net\.0\.bias"):
+def test_an_agent_whose_files_make_another_environment_is_not_shipped(world: Path, shipped: Path) -> None:
+    trained, other = read_trained(own(world)).contestant, contestant_of(shipped / "drqn" / "Recall-v0_1", "normal")
+    stacked = other._replace(spec=other.spec._replace(frame_stack=2))
+    with pytest.raises(ValueError, match="must be of the environment"):
+        check_same_play(trained, stacked, "normal", 1_000_000, 10)
+
+
+def test_a_result_without_games_in_its_own_condition_is_refused(results: Path) -> None:
+    result = read_result(own(results))
+    games = result.episodes().query("condition != 'normal'")
+    write_result(own(results), result.facts, games)
+    with pytest.raises(ValueError, match="has no games under normal"):
+        read_trained(own(results))
+
+
+PRIVATE = {
+    "a folder, in a text": ("README.md", lambda folder: f"see {folder}/x"),
+    "the checkout, in a text": ("args.yml", lambda folder: f"log_folder: {ROOT}"),
+    "the machine": ("card.json", lambda folder: f"on {platform.node()}."),
+    "the machine, in a text": ("system_info.txt", lambda folder: f"OS: {platform.node()} 6.1"),
+}
         check_same_play(one, other, "normal", 1_000_000, 4)
 
 
@@ -288,6 +312,34 @@ def test_places_within_a_model_are_found(pickled: bool, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "agent" / "a.zip", "w") as archive:
         archive.writestr("data", json.dumps({"policy_kwargs": value, "seed": 0}))
     with pytest.raises(ValueError, match=r"a\.zip/data names"):
+def test_the_machine_is_found_in_what_a_model_has_pickled(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(platform, "node", lambda: "a-machine")
+    text = "a-machine".ljust(ord("A"))  # a pickle tells the length before it: a letter
+    (tmp_path / "agent").mkdir()
+    with zipfile.ZipFile(tmp_path / "agent" / "a.zip", "w") as archive:
+        value = {":serialized:": base64.b64encode(pickle.dumps(text)).decode()}
+        archive.writestr("data", json.dumps({"policy_kwargs": value}))
+    with pytest.raises(ValueError, match=r"a\.zip/data names a-machine"):
+        check_no_places(tmp_path / "agent")
+
+
+def test_places_are_found_by_the_names_of_links_to_them_too(tmp_path: Path) -> None:
+    for name in ("private", "agent"):
+        (tmp_path / name).mkdir()
+    link, text = tmp_path / "link", tmp_path / "agent" / "README.md"
+    link.symlink_to(tmp_path / "private")
+    for named in (link, tmp_path / "private"):
+        text.write_text(f"see {named}/x")
+        with pytest.raises(ValueError, match=f"names {named}"):
+            check_no_places(tmp_path / "agent", link)
+
+
+def test_prefixes_of_the_system_are_no_places_of_this_machine(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(sys, "prefix", "/usr")
+    (tmp_path / "README.md").write_text("/usr/bin/env")
+    check_no_places(tmp_path)
+
+
         check_no_places(tmp_path / "agent", tmp_path / "private")
 
 
