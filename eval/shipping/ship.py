@@ -9,6 +9,7 @@ from pathlib import Path
 from eval.evaluation.models import sha256_of
 from eval.shipping.card import make_card, shipped_agents, write_card
 from eval.shipping.folders import choose_folders, place
+from eval.shipping.games import write_games
 from eval.shipping.model_zip import strip_model
 from eval.shipping.page import card_page, overview_page
 from eval.shipping.proof import check_same_play
@@ -71,6 +72,7 @@ def _make(one: Trained, path: Path, to: Path, folder: Path) -> None:
     card = make_card(result, ALGOS[result.algo].__name__, one.gym_packages, files, model.stat().st_size)
     write_card(path, card)
     # The folder of all agents goes by its own name, wherever it lies
+    write_games(path, result.episodes())
     text = card_page(card, Path(to.resolve().name, folder.parent.name, folder.name))
     (path / PAGE).write_bytes(text.encode())
     check_no_places(path, result.folder, to)
