@@ -159,6 +159,11 @@ def spoil_model(results: Path) -> None:
         archive.writestr("more", b"more")
 
 
+def foreign_page(results: Path) -> None:
+    (results.parent / "agents").mkdir()
+    (results.parent / "agents" / "README.md").write_text("# Trained agents of mine\n\nNotes that exist nowhere else.\n")
+
+
 def in_the_way(results: Path) -> None:
     (results.parent / "agents" / "drqn" / "Recall-v0_5").mkdir(parents=True)
 
@@ -172,6 +177,16 @@ BAD: dict[str, tuple[Callable[[Path], object], dict[str, Any], str]] = {
     "no model": (lambda results: shutil.rmtree(own(results) / "zoo"), {}, "its agent is missing"),
     "another model": (spoil_model, {}, "is not the agent that has played: its SHA-256 must be"),
     "in the way": (in_the_way, {"exp_id": 5}, "Recall-v0_5 is in the way, and no shipped agent's"),
+    "a page of somebody else's": (
+        foreign_page,
+        {},
+        r"agents, where it does not begin with '# Trained agents': choose another",
+    ),
+    "a folder in the page's place": (
+        lambda results: (results.parent / "agents" / "README.md").mkdir(parents=True),
+        {},
+        r"whose README\.md may be written anew",
+    ),
     "a bad number": (lambda _: None, {"exp_id": 0}, "--exp-id must be a number from 1 on"),
     "twice": (lambda _: None, {"results": ["drqn/normal/seed-0"] * 2}, "each agent must be given once"),
     "a file": (lambda results: (results.parent / "agents").write_text(""), {}, "--to must be a folder"),
@@ -248,6 +263,9 @@ def test_weights_that_differ_in_a_bit_are_found_where_all_actions_are_the_same(t
     one = a_dqn(tmp_path / "one.zip", lambda _: None)
     other = a_dqn(tmp_path / "other.zip", lambda model: model.q_net.q_net[0].bias[0].mul_(1 + 2**-23))
     with pytest.raises(ValueError, match=r"must have the trained one's weights, got others of q_net\.q_net\.0\.bias"):
+        check_same_play(one, other, "normal", 1_000_000, 4)
+
+
 def test_an_agent_whose_files_make_another_environment_is_not_shipped(world: Path, shipped: Path) -> None:
     trained, other = read_trained(own(world)).contestant, contestant_of(shipped / "drqn" / "Recall-v0_1", "normal")
     stacked = other._replace(spec=other.spec._replace(frame_stack=2))
@@ -261,9 +279,6 @@ def test_a_result_without_games_in_its_own_condition_is_refused(results: Path) -
     write_result(own(results), result.facts, games)
     with pytest.raises(ValueError, match="has no games under normal"):
         read_trained(own(results))
-
-
-        check_same_play(one, other, "normal", 1_000_000, 4)
 
 
 PRIVATE = {
@@ -294,6 +309,9 @@ def test_places_within_a_model_are_found(pickled: bool, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "agent" / "a.zip", "w") as archive:
         archive.writestr("data", json.dumps({"policy_kwargs": value, "seed": 0}))
     with pytest.raises(ValueError, match=r"a\.zip/data names"):
+        check_no_places(tmp_path / "agent", tmp_path / "private")
+
+
 def test_the_machine_is_found_in_what_a_model_has_pickled(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(platform, "node", lambda: "a-machine")
     text = "a-machine".ljust(ord("A"))  # a pickle tells the length before it: a letter
@@ -309,9 +327,6 @@ def test_places_are_found_by_the_names_of_links_to_them_too(tmp_path: Path) -> N
     for name in ("private", "agent"):
         (tmp_path / name).mkdir()
     link, text = tmp_path / "link", tmp_path / "agent" / "README.md"
-        check_no_places(tmp_path / "agent", tmp_path / "private")
-
-
     link.symlink_to(tmp_path / "private")
     for named in (link, tmp_path / "private"):
         text.write_text(f"see {named}/x")
