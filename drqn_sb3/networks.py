@@ -67,7 +67,7 @@ class NatureConvolutions(BaseFeaturesExtractor):
 def _three_counts(filters: Any) -> tuple[int, ...]:
     """Check numbers of filters; numpy's integers become Python's."""
     counts = tuple(filters) if isinstance(filters, Iterable) else ()
-    if len(counts) != 3 or not all(isinstance(n, Integral) and not isinstance(n, bool) and n >= 1 for n in counts):
+    if len(counts) != 3 or not all(isinstance(n, Integral) and not isinstance(n, bool) and int(n) >= 1 for n in counts):
         raise ValueError(f"filters must be three whole numbers of at least 1, got {filters}")
     return tuple(map(int, counts))
 
