@@ -5,8 +5,9 @@ Features of each observation -> encoder layers -> recurrent cell -> head layers 
 Axis order ``(time, batch, ...)``; recurrent states are tuples of ``(n_layers, batch, hidden_size)``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from numbers import Integral
 from typing import Any
 
 import torch as th
@@ -31,7 +32,7 @@ class NatureConvolutions(BaseFeaturesExtractor):
 
     :param observation_space: image space, channels first, 36x36 or larger
     :param filters: how many there are in each of the three layers
-    :raises ValueError: if the space is another one, or ``filters`` are not three positive whole numbers
+    :raises ValueError: if the space is another one, or ``filters`` is not a sequence of three positive whole numbers
     """
 
     def __init__(self, observation_space: spaces.Box, filters: Sequence[int] = (32, 64, 64)) -> None:
@@ -41,8 +42,7 @@ class NatureConvolutions(BaseFeaturesExtractor):
                 "CnnLstmPolicy needs image observations, (channels, height, width) of 36x36 or more, got "
                 f"{type(observation_space).__name__} of shape {shape}"
             )
-        if len(filters) != 3 or not all(isinstance(n, int) and n >= 1 for n in filters):
-            raise ValueError(f"filters must be three whole numbers of at least 1, got {filters}")
+        filters = _three_counts(filters)
         height, width = (((size - 8) // 4 + 1 - 4) // 2 + 1 - 2 for size in shape[1:])
         super().__init__(observation_space, features_dim=filters[2] * height * width)
         self.convolutions = nn.Sequential(
@@ -62,6 +62,14 @@ class NatureConvolutions(BaseFeaturesExtractor):
         """
         # Channels last, which costs nothing to change to with one channel and is faster on processors and GPUs alike
         return self.convolutions(observations.to(memory_format=th.channels_last))
+
+
+def _three_counts(filters: Any) -> tuple[int, ...]:
+    """Check numbers of filters; numpy's integers become Python's."""
+    counts = tuple(filters) if isinstance(filters, Iterable) else ()
+    if len(counts) != 3 or not all(isinstance(n, Integral) and not isinstance(n, bool) and int(n) >= 1 for n in counts):
+        raise ValueError(f"filters must be three whole numbers of at least 1, got {filters}")
+    return tuple(map(int, counts))
 
 
 class DuelingHead(nn.Module):

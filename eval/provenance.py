@@ -10,7 +10,12 @@ from typing import Any
 
 from eval.machine import describe_machine
 
-_PLACE = re.compile(r"""(?:^|(?<=[\s'"=:,({\[]))(?:~[^\s/]*/|(?:\.\./)+|/)(?:[^\s'"=:,(){}\[\]/]*/)*([^\s'"=:,(){}\[\]/]*)""")
+_DIVISION = r"(?!\d+(?:\.\d*)?(?:[\s,)}\]]|$))"
+_PLACE = re.compile(
+    rf"""(?:^|(?<=[\s'"=:,({{\[]))(?:~[^\s/]*/|(?:\.\./)+|/+(?=[^\s'"=:,(){{}}\[\]/]){_DIVISION})"""
+    r"""(?:[^\s'"=:,(){}\[\]/]*/)*([^\s'"=:,(){}\[\]/]*)"""
+)
+"""A path from the root, from a home or upwards; not a slash between two numbers."""
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (
     *("drqn_sb3", "torch", "stable_baselines3", "sb3_contrib", "rl_zoo3", "gymnasium", "ale_py", "slimevolleygym"),

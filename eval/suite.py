@@ -250,7 +250,7 @@ def _suite(document: Any, folder: Path) -> Suite:
         description=str(entries.get("description", "")).strip(),
         environments={env: _environment(env, entry) for env, entry in environments.items()},
         agents=tuple(agents),
-        conditions=_conditions("conditions", entries.get("conditions", [NORMAL])),
+        conditions=_training_conditions("conditions", entries.get("conditions", [NORMAL])),
         seeds=_seeds(entries["seeds"]),
         points=_integer("curve.points", curve.get("points", 20), 0),
         curve_games=_integer("curve.games", curve.get("games", 5), 1),
@@ -266,7 +266,9 @@ _OPTIONAL = ("description", "conditions", "curve", "evaluation", "gym_packages",
 def _environment(env: str, entry: Any) -> dict[str, Any]:
     where = f"environments.{env}"
     settings = _mapping(where, entry, required=("steps",), optional=("env_kwargs", "conditions"))
-    own = {"conditions": _conditions(f"{where}.conditions", settings["conditions"])} if "conditions" in settings else {}
+    own = {}
+    if "conditions" in settings:
+        own["conditions"] = _training_conditions(f"{where}.conditions", settings["conditions"])
     steps = _integer(f"{where}.steps", settings["steps"], 1)
     return {"steps": steps, "env_kwargs": _mapping("env_kwargs", settings.get("env_kwargs", {})), **own}
 
@@ -338,6 +340,13 @@ def _seeds(entry: Any) -> tuple[int, ...]:
     if not seeds or len(set(seeds)) < len(seeds) or max(seeds) >= LOWEST_FIRST_SEED:
         raise ValueError(f"seeds must be different numbers below {LOWEST_FIRST_SEED:,}, one at least, got {entry!r}")
     return seeds
+
+
+def _training_conditions(name: str, entry: Any) -> tuple[str, ...]:
+    conditions = _conditions(name, entry)
+    if not conditions:
+        raise ValueError(f"{name} must have a condition to train in at least, got {entry!r}")
+    return conditions
 
 
 def _conditions(name: str, entry: Any) -> tuple[str, ...]:

@@ -47,7 +47,14 @@ def test_the_convolutions_may_have_other_numbers_of_filters() -> None:
     assert extractor(th.zeros(5, 1, 84, 84)).shape == (5, 8 * 7 * 7)
 
 
-@pytest.mark.parametrize("filters", [(32, 64), (32, 0, 64), (32, 64, 6.4)])
+@pytest.mark.parametrize("filters", [np.array([3, 2, 1]), (np.int64(3), np.int32(2), 1)], ids=["an array", "numpy's"])
+def test_numbers_of_filters_may_be_numpys(filters: Any) -> None:
+    extractor = NatureConvolutions(spaces.Box(0, 255, (1, 36, 36), np.uint8), filters)
+    assert [len(weights) for weights in extractor.parameters() if weights.ndim > 1] == [3, 2, 1]
+    assert type(extractor.features_dim) is int
+
+
+@pytest.mark.parametrize("filters", [(32, 64), (32, 0, 64), (32, 64, 6.4), 32, None, "abc", (True, True, True)])
 def test_wrong_numbers_of_filters_are_refused(filters: Any) -> None:
     with pytest.raises(ValueError, match=rf"filters must be three whole numbers of at least 1, got {re.escape(str(filters))}"):
         NatureConvolutions(spaces.Box(0, 255, (1, 84, 84), np.uint8), filters)

@@ -1,5 +1,7 @@
 """Cells against PyTorch's own, unrolling against stepping, and what a reset changes."""
 
+import math
+
 import pytest
 import torch as th
 from torch import nn
@@ -228,6 +230,20 @@ def test_an_lstm_that_keeps_for_long_lets_in_slowly() -> None:
         lets_in, keeps, rest = weights.bias_ih.split([HIDDEN, HIDDEN, 2 * HIDDEN])
         th.testing.assert_close(th.sigmoid(lets_in) + th.sigmoid(keeps), th.ones(HIDDEN))
         assert (rest == 0).all()
+    assert not th.equal(cell.weights(0).bias_ih, cell.weights(1).bias_ih)
+
+
+def test_a_gru_that_keeps_for_long_has_no_other_bias() -> None:
+    cell = GRU(FEATURES, HIDDEN, 2)  # with PyTorch's initial weights
+    before = [cell.weights(layer).weight_hh.clone() for layer in range(2)]
+    cell.set_memory_span(50)
+    for layer in range(2):
+        weights = cell.weights(layer)
+        assert (weights.bias_hh == 0).all()
+        resets, keeps, candidate = weights.bias_ih.split(HIDDEN)
+        assert (resets == 0).all() and (candidate == 0).all()
+        assert (keeps >= 0).all() and (keeps <= math.log(49)).all() and (keeps > 0).any()
+        assert th.equal(weights.weight_hh, before[layer])
     assert not th.equal(cell.weights(0).bias_ih, cell.weights(1).bias_ih)
 
 

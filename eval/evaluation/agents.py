@@ -73,7 +73,7 @@ class RandomAgent:
 
 def load_agent(path: Path, algo: str, device: str = "auto") -> "BaseAlgorithm":
     """
-    Load a model to act with: without the memory, or the schedules, that training needs.
+    Load a model to act with: without the memory, or the schedules, that training needs, and without a word.
 
     :param path: of the zip file
     :param algo: the zoo's name of its algorithm
@@ -100,7 +100,7 @@ def load_agent(path: Path, algo: str, device: str = "auto") -> "BaseAlgorithm":
     # What was pickled with another version of Python need not be read
     unused = {"learning_rate": 0.0, "lr_schedule": _nothing, "clip_range": _nothing}
     try:
-        return ALGOS[algo].load(path, device=device, custom_objects=unused, **kwargs)
+        return ALGOS[algo].load(path, device=device, custom_objects=unused, verbose=0, **kwargs)
     except (KeyError, AttributeError, TypeError, RuntimeError, AssertionError, ValueError) as error:
         raise ValueError(f"{path} must be a model of {algo}, and can't be loaded as one: {error!r}") from error
 

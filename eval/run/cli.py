@@ -34,7 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--executor", choices=("local", "slurm", "ray"), default="local", help="where jobs are run (default: %(default)s)"
     )
-    parser.add_argument("--only", metavar="TEXT", nargs="+", help="only jobs in whose folder's name all of these texts occur")
+    parser.add_argument(
+        "--only",
+        metavar="PART",
+        nargs="+",
+        help="only jobs in whose folder, ENVIRONMENT/AGENT/CONDITION/seed-N, all of these are whole parts, or several in a row"
+        " (drqn/normal): drqn does not name drqn-small, nor seed-1 seed-10",
+    )
     parser.add_argument(
         "--evaluate-again", action="store_true", help="have trained agents play anew if the suite's evaluation has changed"
     )
@@ -98,12 +104,21 @@ def plan(suite: Suite, args: argparse.Namespace) -> tuple[list[Path], Path]:
     folders = list(planned)
     if args.only:
         names = {folder: folder.relative_to(results).as_posix() for folder in folders}
-        folders = [folder for folder in folders if all(text in names[folder] for text in args.only)]
+        folders = [folder for folder in folders if all(has_parts(names[folder], text) for text in args.only)]
         if not folders:
             raise SuiteError(
                 f"--only must name a job, got {' '.join(args.only)}; jobs are named like {next(iter(names.values()))}"
             )
     return folders, results
+
+
+def has_parts(name: str, text: str) -> bool:
+    """
+    :param name: of a job's folder, within the suite's
+    :param text: a part of such a name, or several in a row with slashes between them
+    :return: whether it is in the name, from one slash (or end) to another
+    """
+    return f"/{text.strip('/')}/" in f"/{name}/"
 
 
 def _claim(results: Path) -> None:

@@ -1,12 +1,18 @@
 """
 ``python -m eval ship RESULT_FOLDER...``: small agents with model cards, out of finished results, where the zoo finds them.
 
-``--check`` has those that are shipped play fresh games, and compares.
+``--check`` has those that are shipped play fresh games, each in the condition that it was trained in, and compares.
 """
 
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eval.suite import LOWEST_FIRST_SEED
+
+if TYPE_CHECKING:
+    from eval.shipping.check import Finding
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,9 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     check = parser.add_argument_group("checking")
     check.add_argument(
-        "--check", action="store_true", help="have the shipped agents play fresh games: is each mean where its card says?"
+        "--check",
+        action="store_true",
+        help="have each shipped agent play fresh games in the condition that it was trained in, and no other: does it play as"
+        " its card says?",
     )
     check.add_argument("--games", type=int, help="for each agent (default: as many as its card's figures are of)")
+    check.add_argument("--seed", type=int, help="of the first fresh game (default: 1,000,000 above that of the card's games)")
     check.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="that agents act on (default: auto)")
 
 
@@ -37,7 +47,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         _check_arguments(args)
         return _check(args) if args.check else _ship(args)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"python -m eval ship: {error}")
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
@@ -49,8 +59,10 @@ def _check_arguments(args: argparse.Namespace) -> None:
         raise ValueError("--check must stand without a RESULT_FOLDER and --exp-id: it checks what is shipped")
     if not args.check and not args.results:
         raise ValueError("there must be a RESULT_FOLDER to ship, or --check")
-    if not args.check and args.games is not None:
-        raise ValueError("--games must go with --check: what is shipped has played its games")
+    if not args.check and (args.games is not None or args.seed is not None):
+        raise ValueError("--games and --seed must go with --check: what is shipped has played its games")
+    if args.seed is not None and args.seed < LOWEST_FIRST_SEED:
+        raise ValueError(f"--seed must be at least {LOWEST_FIRST_SEED:,}, far from the seeds of training, got {args.seed}")
     if args.games is not None and args.games < 1:
         raise ValueError(f"--games must be 1 at least, got {args.games}")
 
@@ -72,25 +84,30 @@ def _ship(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from eval.report.words import plural
     from eval.shipping.card import shipped_agents
-    from eval.shipping.check import check_playable, play_fresh, settings_for
+    from eval.shipping.check import LEVEL, check_playable, play_fresh, settings_for
 
     agents = shipped_agents(args.to)
     if not agents:
         raise ValueError(f"--to must be a folder with shipped agents, got {args.to}, which has none")
-    ways = {folder: settings_for(card, args.games) for folder, card in agents.items()}
+    ways = {folder: settings_for(card, args.games, args.seed) for folder, card in agents.items()}
     for folder, card in agents.items():
         check_playable(folder, card, ways[folder])
-    findings = []
+    level, findings = LEVEL / len(agents), []
     with tqdm(total=sum(way.games for way in ways.values()), unit="game", file=sys.stderr) as bar:
         for folder, card in agents.items():
             bar.set_description(f"{folder.parent.name}/{folder.name}")
-            findings.append(play_fresh(folder, card, ways[folder], args.device, lambda: bar.update(1)))
+            findings.append(play_fresh(folder, card, ways[folder], level, args.device, lambda: bar.update(1)))
+    _tell(findings, level)
+    return 1 if any(found.is_otherwise for found in findings) else 0
+
+
+def _tell(findings: "list[Finding]", level: float) -> None:
+    from eval.report.words import plural
+
     for found in findings:
-        verdict = "inside" if found.is_inside else "OUTSIDE"
         print(
             f"{found.folder}, {found.condition}: mean {found.mean:.3f} over {plural(found.games, 'fresh game')},"
-            f" expected {found.low:.3f} to {found.high:.3f}: {verdict}"
+            f" expected about {found.low:.3f} to {found.high:.3f}, p = {found.p_value:.2g}: {found.verdict}"
         )
-    return 0 if all(found.is_inside for found in findings) else 1
+    print(f"p-values are of permutation tests; up to {level:.2g}, an agent counts as playing otherwise")

@@ -27,10 +27,12 @@ def choose_folders(to: Path, everything: Sequence[Trained], exp_id: int | None =
         )
     present = {identity(card): folder for folder, card in shipped_agents(to).items()}
     chosen: dict[tuple[object, ...], Path] = {}
+    sources: dict[tuple[object, ...], Path] = {}
     for one in everything:
         own = identity(one.result.facts)
+        source = sources.setdefault(own, one.result.folder)
         if own in chosen:
-            raise ValueError(f"each agent must be given once, got {one.result} twice")
+            raise ValueError(f"each agent must be given once, got {one.result} in {source} and in {one.result.folder}")
         folder = present.get(own) or to / one.contestant.algo / _next_name(to, one, chosen.values())
         if exp_id is not None:
             folder = _numbered(to, one, exp_id, present.get(own))

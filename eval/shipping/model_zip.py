@@ -2,7 +2,9 @@
 
 import io
 import json
+import pickle
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,12 @@ LEFT_BEHIND = (
     *("start_time", "tensorboard_log"),
 )
 """Attributes of the moment at which training ended, and of where it was; a loaded model has its constructor's."""
+_MACHINE = "system_info.txt"
+"""A member that says which machine the agent was trained on. SB3 reads it to print it, and has no need of it."""
+_DAMAGES = (
+    *(zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, EOFError, RuntimeError),
+    *(ValueError, KeyError, AttributeError, TypeError),
+)
 _EARLIEST = (1980, 1, 1, 0, 0, 0)
 _TARGET = "_target."
 
@@ -28,10 +36,12 @@ def strip_model(source: Path, target: Path) -> None:
     """
     try:
         with zipfile.ZipFile(source) as archive:
-            members = {name: archive.read(name) for name in archive.namelist()}
+            members = {name: archive.read(name) for name in archive.namelist() if name != _MACHINE}
         small = {name: _stripped(name, content) for name, content in members.items()}
-    except (zipfile.BadZipFile, ValueError, RuntimeError, KeyError) as error:
-        raise ValueError(f"{source} is no model of Stable-Baselines3, or damaged: {error}") from error
+    except _DAMAGES as error:
+        # PyTorch's further lines advise to run what is pickled
+        told = str(error).partition("\n")[0]
+        raise ValueError(f"{source} is no model of Stable-Baselines3, or damaged: {told}") from error
     if "data" not in small or "policy.pth" not in small:
         raise ValueError(
             f"{source} must be a model of Stable-Baselines3, got a zip of {', '.join(sorted(small)) or 'nothing'}"
@@ -46,6 +56,8 @@ def strip_model(source: Path, target: Path) -> None:
 def _stripped(name: str, content: bytes) -> bytes:
     if name == "data":
         attributes = json.loads(content)
+        if not isinstance(attributes, dict):
+            raise ValueError(f"its attributes must be a dict, got {type(attributes).__name__}")
         return json.dumps({key: value for key, value in attributes.items() if key not in LEFT_BEHIND}, indent=4).encode()
     if name.endswith("optimizer.pth"):
         # As SB3's own loading of an optimiser has it: no state at all is that before the first step

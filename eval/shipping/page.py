@@ -9,11 +9,17 @@ import yaml
 
 from eval.conditions import Condition
 from eval.report.words import describe, listed, number, percent
-from eval.shipping.card import split_name
-from eval.suite import folder_of
+from eval.shipping.card import fresh_seed, split_name
+from eval.suite import SUITES, folder_of
 
-FRESH_SEED = 2_000_000
-"""Seed of the first of fresh games: far from those of training, and from those that the figures are of."""
+TITLE = "# Trained agents"
+"""First line of the table of all agents."""
+_TRUST = (
+    "Models hold pickles, as all of Stable-Baselines3's do: load only what you trust, for loading one runs what is in it. The"
+    " checksums tell of damage, not of origin."
+)
+_ENDING_EARLY = ("AtariWrapper", "EpisodicLifeEnv", "native_atari")
+"""In the names of wrappers that end an episode with a life, unless they are told otherwise."""
 
 
 def card_page(card: dict[str, Any], place: Path) -> str:
@@ -27,7 +33,7 @@ def card_page(card: dict[str, Any], place: Path) -> str:
         f"# {card['agent']} playing {card['env']}",
         _introduction(card),
         _scores(card),
-        f"## Use\n\n{_fence('bash', _commands(card, place))}",
+        _use(card, place),
         _training(card),
         _files(card),
         _limits(card),
@@ -75,7 +81,10 @@ def _scores(card: dict[str, Any]) -> str:
     ways = card["evaluation"]
     how = "taking its best action" if ways["deterministic"] else "drawing its actions"
     how += f", with a random one in its place with probability {ways['epsilon']:g}" if ways["epsilon"] else ""
-    words = f"Scores are sums of true rewards over whole games, {how}; game seeds from {ways['first_seed']:,} on."
+    words = (
+        f"Scores are sums of true rewards over whole games, {how}; game seeds from {ways['first_seed']:,} on. The interval for"
+        " fresh games is Student's: it is approximate, and too narrow where few games differ from the others."
+    )
     alike = [f"`{condition}`" for condition, score in card["scores"].items() if score["std"] == 0]
     if alike:
         words += f" All games under {listed(alike)} ended with the same score: they can't tell how often others end otherwise."
@@ -92,26 +101,49 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
+def _use(card: dict[str, Any], place: Path) -> str:
+    parts = ["## Use", _fence("bash", _commands(card, place))]
+    if _ends_early(card["training"]["config"]):
+        parts.append(
+            "`enjoy` shows episodes as the agent was trained on them: a point or life that is lost may end one, and what it"
+            " prints is not the score of a whole game."
+        )
+    return "\n\n".join(parts)
+
+
+def _ends_early(config: Mapping[str, Any]) -> bool:
+    wrappers = f"{config.get('env_wrapper')} {config.get('vec_env_wrapper')}"
+    return any(name in wrappers for name in _ENDING_EARLY) and "'terminal_on_life_loss': False" not in wrappers
+
+
 def _commands(card: dict[str, Any], place: Path) -> str:
     exp_id = split_name(place.name)[1]
     packages = ["--gym-packages", *card["gym_packages"]] if card["gym_packages"] else []
     ways = card["evaluation"]
     play = ["python", "-m", "rl_zoo3.enjoy", "--algo", card["algo"], "--env", card["env"], "-f", place.parts[0]]
-    play += ["--exp-id", str(exp_id), *packages]
-    anew = ["python", "-m", "eval", "evaluate", place.as_posix(), "--games", str(ways["games"]), "--seed", str(FRESH_SEED)]
-    anew += ["--conditions", *card["scores"], *_own_way(card), *packages]
-    job = folder_of(card["env"]), card["agent"], card["condition"], f"seed-{card['seed']}"
-    train = ["python", "-m", "eval", "run", str(card["suite"]), "--only", "/".join(job)]
+    play += ["--exp-id", str(exp_id), "--deterministic" if ways["deterministic"] else "--stochastic", *packages]
+    anew = ["python", "-m", "eval", "evaluate", place.as_posix(), "--games", str(ways["games"])]
+    anew += ["--seed", str(fresh_seed(card)), "--conditions", *card["scores"], *_own_way(card), *packages]
     return "\n".join(
         [
             "# watch it; add --no-render where there is no screen",
             f"{shlex.join(play)}",
             "# have it play fresh games",
             shlex.join(anew),
-            "# train it anew",
-            shlex.join(train),
+            *_training_commands(card),
         ]
     )
+
+
+def _training_commands(card: dict[str, Any]) -> list[str]:
+    suite, env = str(card["suite"]), folder_of(card["env"])
+    job = "/".join((env, card["agent"], card["condition"], f"seed-{card['seed']}"))
+    words = ["python", "-m", "eval", "run", suite, "--only", job]
+    if (SUITES / f"{suite}.yml").is_file():
+        return ["# train it anew", shlex.join(words)]
+    needs = f"# train it anew: needs the file of the suite {suite}, which is not part of eval/suites;"
+    words[words.index(suite)] = f"{suite}.yml"
+    return [needs, "# hyperparameters are below, and as the zoo has them in config.yml", shlex.join(words)]
 
 
 def _own_way(card: dict[str, Any]) -> list[str]:
@@ -131,10 +163,17 @@ def _training(card: dict[str, Any]) -> str:
     used = ", ".join(f"{name} {version}" for name, version in training["versions"].items())
     words = (
         f"{card['steps']:,} agent steps in {_duration(training['seconds'])} on a machine with {machine['cores']} cores"
-        f" ({machine['cpu']}){gpu}, seed {card['seed']}. Python {machine['python']}, {used}."
+        f" ({machine['cpu']}){gpu}, seed {card['seed']}, in the suite `{card['suite']}`{_commit(card['git'])}."
+        f" Python {machine['python']}, {used}."
     )
     config = yaml.safe_dump(training["config"], sort_keys=False, allow_unicode=True).rstrip("\n")
     return f"## How it was trained\n\n{words}\n\n{_fence('yaml', config)}"
+
+
+def _commit(git: dict[str, Any] | None) -> str:
+    if git is None:
+        return ""
+    return f" at commit `{git['commit'][:12]}`" + (" with changes that were not committed" if git["dirty"] else "")
 
 
 def _duration(seconds: float) -> str:
@@ -145,7 +184,8 @@ def _files(card: dict[str, Any]) -> str:
     rows = [[f"`{name}`", f"`{digest}`"] for name, digest in card["files"].items()]
     words = (
         f"The model has {card['bytes']:,} bytes. It acts as it did at the end of training; its optimiser is fresh, and a"
-        " target network is set to the online one, so that training that goes on from here is another."
+        " target network is set to the online one, so that training that goes on from here is another. `games.csv` has each"
+        f" game's score.\n\n{_TRUST}"
     )
     return f"## Files\n\n{table(['File', 'SHA-256'], rows)}\n\n{words}"
 
@@ -170,6 +210,7 @@ def overview_page(agents: Mapping[Path, dict[str, Any]]) -> str:
     """
     head = [
         "Agent",
+        "Suite",
         "Environment",
         "Trained under",
         "Seed",
@@ -183,8 +224,10 @@ def overview_page(agents: Mapping[Path, dict[str, Any]]) -> str:
     rows = []
     for folder, card in agents.items():
         score = card["scores"][card["condition"]]
-        row = [f"[{card['agent']} {split_name(folder.name)[1]}]({folder.parent.name}/{folder.name}/README.md)", card["env"]]
+        row = [f"[{card['agent']} {split_name(folder.name)[1]}]({folder.parent.name}/{folder.name}/README.md)"]
         row += [
+            str(card["suite"]),
+            card["env"],
             f"`{card['condition']}`",
             str(card["seed"]),
             f"{card['steps']:,}",
@@ -196,17 +239,18 @@ def overview_page(agents: Mapping[Path, dict[str, Any]]) -> str:
         rows.append(row)
     words = (
         "Each folder has a model card with what is known of the agent. Fresh games: the interval in which the mean of as many"
-        " games with other seeds should lie. The number behind an agent is that of the zoo's `--exp-id`."
+        " games with other seeds should lie, approximate where few games differ from the others. The number behind an agent is"
+        f" that of the zoo's `--exp-id`.\n\n{_TRUST}"
     )
     name = next(iter(agents)).parts[-3] if agents else "agents"
     commands = "\n".join(
         [
-            "# watch one",
+            "# watch one; its card has the whole command",
             f"python -m rl_zoo3.enjoy --algo ALGO --env ENVIRONMENT -f {name} --exp-id NUMBER",
-            "# have all of them play fresh games",
+            "# have all of them play fresh games in the condition that they were trained in: do they play as their cards say?",
             f"python -m eval ship --check --to {name}",
             "# ship another one, and write this page anew",
             f"python -m eval ship RESULT_FOLDER --to {name}",
         ]
     )
-    return f"# Trained agents\n\n{words}\n\n{table(head, rows)}\n\n{_fence('bash', commands)}\n"
+    return f"{TITLE}\n\n{words}\n\n{table(head, rows)}\n\n{_fence('bash', commands)}\n"

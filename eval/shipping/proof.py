@@ -1,8 +1,12 @@
-"""Proof that two models act alike: they are shown the same games, and their actions and recurrent states are compared."""
+"""
+Proof that two models act alike: they are shown the same games, and their actions and recurrent states are compared. So are
+their weights, for actions alone tell little of those of an agent without a memory.
+"""
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch as th
 
 from eval.conditions import Condition
 from eval.evaluation.agents import load_agent
@@ -75,14 +79,14 @@ def check_same_play(
     trained: Contestant, small: Contestant, condition: str, first_seed: int, decisions: int = DECISIONS
 ) -> None:
     """
-    Let both play, greedily, in the trained agent's environment.
+    Let both play, greedily, in the trained agent's environment, and compare their weights bit for bit.
 
     :param trained: the agent as training has left it
     :param small: the one to be shipped
     :param condition: that is played in
     :param first_seed: of the games
     :param decisions: number of them to compare at least
-    :raises ValueError: if they differ in an action or a recurrent state, or are not made for the same environment
+    :raises ValueError: if they differ in an action, a recurrent state or a weight, or are not made for the same environment
     """
     if trained.spec._replace(vec_normalize=None) != small.spec._replace(vec_normalize=None):
         raise ValueError(f"the small agent must be of the environment {trained.spec}, its files say {small.spec}")
@@ -93,5 +97,21 @@ def check_same_play(
     try:
         evaluate(Twins(model, other, decisions), small.spec, [Condition.parse(condition)], settings)
     except _SeenEnoughError:
+        _check_same_weights(model, other)
         return
     raise AssertionError("the games ended before the decisions were made")
+
+
+def _check_same_weights(model: "BaseAlgorithm", other: "BaseAlgorithm") -> None:
+    """But for target networks, by which nobody acts."""
+    ours, theirs = (
+        {name: weights for name, weights in one.policy.state_dict().items() if "_target." not in name}
+        for one in (model, other)
+    )
+    differing = [name for name in {**ours, **theirs} if not _is_same_tensor(ours.get(name), theirs.get(name))]
+    if differing:
+        raise ValueError(f"the small agent must have the trained one's weights, got others of {', '.join(differing)}")
+
+
+def _is_same_tensor(one: th.Tensor | None, other: th.Tensor | None) -> bool:
+    return one is not None and other is not None and one.dtype == other.dtype and th.equal(one, other)

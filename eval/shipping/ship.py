@@ -9,8 +9,9 @@ from pathlib import Path
 from eval.evaluation.models import sha256_of
 from eval.shipping.card import make_card, shipped_agents, write_card
 from eval.shipping.folders import choose_folders, place
+from eval.shipping.games import write_games
 from eval.shipping.model_zip import strip_model
-from eval.shipping.page import card_page, overview_page
+from eval.shipping.page import TITLE, card_page, overview_page
 from eval.shipping.proof import check_same_play
 from eval.shipping.run_files import check_no_places, copy_run_files
 from eval.shipping.trained import Trained, contestant_of, read_trained
@@ -34,6 +35,7 @@ def ship(
     """
     everything = [read_trained(folder) for folder in results]
     folders = choose_folders(to, everything, exp_id)
+    _check_overview(to)
     to.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".shipping-", dir=to))  # renaming needs the same disk
     try:
@@ -52,6 +54,15 @@ def ship(
     return folders
 
 
+def _check_overview(to: Path) -> None:
+    page = to / PAGE
+    if page.exists() and (not page.is_file() or page.read_bytes().split(b"\n")[0].rstrip() != TITLE.encode()):
+        raise ValueError(
+            f"--to must be a folder whose {PAGE} may be written anew, got {to}, where it does not begin with {TITLE!r}: choose"
+            " another folder, or move the file away"
+        )
+
+
 def _make(one: Trained, path: Path, to: Path, folder: Path) -> None:
     """Make an agent's folder, and prove that what is in it acts as the trained one."""
     from rl_zoo3.utils import ALGOS
@@ -61,6 +72,7 @@ def _make(one: Trained, path: Path, to: Path, folder: Path) -> None:
     model = path / one.model.name
     strip_model(one.model, model)
     copy_run_files(one.run / name, path / name)
+    write_games(path, result.episodes())
     condition = result.condition or "normal"
     first_seed = int(result.facts["evaluation"]["first_seed"])
     try:

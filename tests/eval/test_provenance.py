@@ -62,7 +62,12 @@ PLACES = {
     "a path within the checkout": ("eval/suites/smoke.yml", "eval/suites/smoke.yml"),
     "an option": ("--out=/tmp/z", "--out=z"),
     "within a text": ("{'rom': '/home/me/rom.bin', 'k': 1/2}", "{'rom': 'rom.bin', 'k': 1/2}"),
-    "a fraction": ("a / b", "a  b"),
+    "a fraction": ("a / b", "a / b"),
+    "a fraction, within a call": ("dict(x=1 / 3)", "dict(x=1 / 3)"),
+    "a fraction, half set apart": ("dict(x=1 /3.5, y=2 // 7)", "dict(x=1 /3.5, y=2 // 7)"),
+    "the root": ("/", "/"),
+    "a path from two slashes": ("//a/b/c.zip", "c.zip"),
+    "a path with numbers": ("in /1/2/c.zip", "in c.zip"),
     "nested": ({"env_kwargs": {"files": ["/a/b", 1, None]}}, {"env_kwargs": {"files": ["b", 1, None]}}),
 }
 

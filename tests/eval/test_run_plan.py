@@ -1,3 +1,4 @@
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -6,6 +7,7 @@ import pytest
 import yaml
 
 from eval.conditions import Condition
+from eval.run.cli import has_parts, plan
 from eval.run.configs import complete, find_config, is_resumable
 from eval.run.plan import check_begun, check_suite, make_plan, write_plan
 from eval.suite import Suite, SuiteError, find_suite, read_suite
@@ -121,6 +123,36 @@ def test_trained_agents_play_anew_if_that_is_asked_for(tmp_path: Path) -> None:
     assert not (folder / "parts").exists()
     assert (folder / "trained.json").exists()
     assert (folder / "zoo").exists()
+
+
+ONLY = {
+    "an agent": (["drqn"], {"drqn/normal/seed-1", "drqn/normal/seed-10", "drqn/hide_velocity/seed-1"}),
+    "an agent and a condition": (["drqn", "hide_velocity"], {"drqn/hide_velocity/seed-1"}),
+    "an agent and a seed": (["drqn", "seed-1"], {"drqn/normal/seed-1", "drqn/hide_velocity/seed-1"}),
+    "parts in a row": (["drqn/normal"], {"drqn/normal/seed-1", "drqn/normal/seed-10"}),
+    "one job": (["/a_b-v0/drqn/normal/seed-1/"], {"drqn/normal/seed-1"}),
+    "half of a part": (["dr"], set()),
+    "half of parts in a row": (["drqn/normal/seed"], set()),
+    "nothing": (["/"], set()),
+}
+
+
+@pytest.mark.parametrize(("only", "names"), ONLY.values(), ids=ONLY.keys())
+def test_jobs_are_named_by_whole_parts_of_their_folders(only: list[str], names: set[str]) -> None:
+    ways = ("normal/seed-1", "normal/seed-10", "hide_velocity/seed-1")
+    jobs = {f"{agent}/{way}" for agent in ("drqn", "drqn-small") for way in ways}
+    assert {job for job in jobs if all(has_parts(f"a_b-v0/{job}", text) for text in only)} == names
+
+
+def test_only_the_jobs_that_are_asked_for_are_planned(tmp_path: Path) -> None:
+    suite = a_suite(tmp_path, seeds=[1, 10])
+    ways = {"out": tmp_path / "results", "dry_run": True, "device": "cpu", "evaluate_again": False}
+    args = argparse.Namespace(**ways, only=["drqn", "seed-1"])
+    folders, _ = plan(suite, args)
+    assert [folder.name for folder in folders] == ["seed-1"]
+    args.only = ["seed"]
+    with pytest.raises(SuiteError, match="--only must name a job, got seed; jobs are named like CartPoleNoVel-v1/drqn/normal"):
+        plan(suite, args)
 
 
 def test_a_damaged_job_is_named(tmp_path: Path) -> None:

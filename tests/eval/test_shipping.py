@@ -2,8 +2,10 @@
 
 import base64
 import json
+import pickle
 import platform
 import shutil
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,16 +15,21 @@ import numpy as np
 import pytest
 import torch as th
 import yaml
+from stable_baselines3 import DQN
 
 from drqn_sb3 import DRQN
+from drqn_sb3.envs import RecallEnv
 from eval.__main__ import main
+from eval.evaluation.environments import EnvSpec
+from eval.evaluation.models import Contestant, sha256_of
 from eval.results import RESULT, read_result, write_result
 from eval.run.job import run
 from eval.run.plan import JOB, make_plan, write_plan
 from eval.shipping import ship as shipping
-from eval.shipping.card import CARD, read_card
-from eval.shipping.check import Finding, check_files
+from eval.shipping.card import CARD, describe_scores, read_card, write_card
+from eval.shipping.check import check_files
 from eval.shipping.folders import place
+from eval.shipping.games import GAMES, read_games, write_games
 from eval.shipping.page import overview_page
 from eval.shipping.proof import check_same_play
 from eval.shipping.run_files import check_no_places, copy_run_files
@@ -85,6 +92,7 @@ def test_an_agent_lies_where_the_zoo_finds_it_and_only_what_playing_needs(shippe
     names = {
         "Recall-v0.zip",
         "README.md",
+        "games.csv",
         CARD,
         *(f"Recall-v0/{name}" for name in ("args.yml", "config.yml", "vecnormalize.pkl")),
     }
@@ -92,7 +100,7 @@ def test_an_agent_lies_where_the_zoo_finds_it_and_only_what_playing_needs(shippe
     for folder in (shipped / "drqn").iterdir():
         assert set(everything_in(folder)) == names
     assert sorted(path.name for path in shipped.iterdir()) == ["README.md", "drqn"]
-    assert "(drqn/Recall-v0_2/README.md) | Recall-v0 | `flicker-0.5`" in (shipped / "README.md").read_text()
+    assert "(drqn/Recall-v0_2/README.md) | shipped | Recall-v0 | `flicker-0.5`" in (shipped / "README.md").read_text()
 
 
 def test_the_zoos_files_need_no_harness_and_name_no_place(shipped: Path) -> None:
@@ -101,6 +109,7 @@ def test_the_zoos_files_need_no_harness_and_name_no_place(shipped: Path) -> None
     assert "callback" not in config and "resume" not in config and args["hyperparams"] == {}
     assert config["env_wrapper"] == [{"drqn_sb3.wrappers.FlickerObservation": {"observe_prob": 0.5}}]
     assert (args["algo"], args["env"], args["seed"], args["log_folder"]) == ("drqn", "Recall-v0", 0, "zoo")
+    assert config["n_timesteps"] == args["n_timesteps"] == 400, "the suite's budget, not the file's"
 
 
 def test_a_card_has_the_results_figures_and_the_files_hashes(shipped: Path, world: Path) -> None:
@@ -141,13 +150,18 @@ def test_numbers_are_the_next_free_ones_or_the_one_given(world: Path, tmp_path: 
     (to / "drqn" / "Recall-v0_3").mkdir(parents=True)  # somebody else's
     assert ship([own(world)], to) == [to / "drqn" / "Recall-v0_4"]
     assert ship([own(world, "flicker-0.5")], to, exp_id=1) == [to / "drqn" / "Recall-v0_1"]
-    assert "-f agents --exp-id 1\n" in (to / "drqn" / "Recall-v0_1" / "README.md").read_text()
+    assert "-f agents --exp-id 1 --deterministic\n" in (to / "drqn" / "Recall-v0_1" / "README.md").read_text()
 
 
 def spoil_model(results: Path) -> None:
     (path,) = own(results).glob("zoo/drqn/*/Recall-v0.zip")
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("more", b"more")
+
+
+def foreign_page(results: Path) -> None:
+    (results.parent / "agents").mkdir()
+    (results.parent / "agents" / "README.md").write_text("# Trained agents of mine\n\nNotes that exist nowhere else.\n")
 
 
 def in_the_way(results: Path) -> None:
@@ -163,6 +177,16 @@ BAD: dict[str, tuple[Callable[[Path], object], dict[str, Any], str]] = {
     "no model": (lambda results: shutil.rmtree(own(results) / "zoo"), {}, "its agent is missing"),
     "another model": (spoil_model, {}, "is not the agent that has played: its SHA-256 must be"),
     "in the way": (in_the_way, {"exp_id": 5}, "Recall-v0_5 is in the way, and no shipped agent's"),
+    "a page of somebody else's": (
+        foreign_page,
+        {},
+        r"agents, where it does not begin with '# Trained agents': choose another",
+    ),
+    "a folder in the page's place": (
+        lambda results: (results.parent / "agents" / "README.md").mkdir(parents=True),
+        {},
+        r"whose README\.md may be written anew",
+    ),
     "a bad number": (lambda _: None, {"exp_id": 0}, "--exp-id must be a number from 1 on"),
     "twice": (lambda _: None, {"results": ["drqn/normal/seed-0"] * 2}, "each agent must be given once"),
     "a file": (lambda results: (results.parent / "agents").write_text(""), {}, "--to must be a folder"),
@@ -220,6 +244,28 @@ def test_an_agent_that_acts_or_remembers_otherwise_is_not_shipped(
     assert not (tmp_path / "agents").exists()
 
 
+def a_dqn(path: Path, change: Callable[[Any], object]) -> Contestant:
+    """A DQN that has learned nothing, changed, and saved."""
+    model = DQN("MlpPolicy", RecallEnv(), seed=0, buffer_size=1, policy_kwargs={"net_arch": [4]}, device="cpu")
+    with th.no_grad():
+        change(model)
+    model.save(path)
+    return Contestant("dqn", "dqn", path, EnvSpec("Recall-v0", {}, []), "Recall-v0", "normal", 0, {})
+
+
+def test_a_model_acts_as_its_copy_with_another_target_network(tmp_path: Path) -> None:
+    one = a_dqn(tmp_path / "one.zip", lambda _: None)
+    other = a_dqn(tmp_path / "other.zip", lambda model: model.q_net_target.q_net[0].bias.add_(1.0))
+    check_same_play(one, other, "normal", 1_000_000, 4)
+
+
+def test_weights_that_differ_in_a_bit_are_found_where_all_actions_are_the_same(tmp_path: Path) -> None:
+    one = a_dqn(tmp_path / "one.zip", lambda _: None)
+    other = a_dqn(tmp_path / "other.zip", lambda model: model.q_net.q_net[0].bias[0].mul_(1 + 2**-23))
+    with pytest.raises(ValueError, match=r"must have the trained one's weights, got others of q_net\.q_net\.0\.bias"):
+        check_same_play(one, other, "normal", 1_000_000, 4)
+
+
 def test_an_agent_whose_files_make_another_environment_is_not_shipped(world: Path, shipped: Path) -> None:
     trained, other = read_trained(own(world)).contestant, contestant_of(shipped / "drqn" / "Recall-v0_1", "normal")
     stacked = other._replace(spec=other.spec._replace(frame_stack=2))
@@ -239,6 +285,7 @@ PRIVATE = {
     "a folder, in a text": ("README.md", lambda folder: f"see {folder}/x"),
     "the checkout, in a text": ("args.yml", lambda folder: f"log_folder: {ROOT}"),
     "the machine": ("card.json", lambda folder: f"on {platform.node()}."),
+    "the machine, in a text": ("system_info.txt", lambda folder: f"OS: {platform.node()} 6.1"),
 }
 
 
@@ -265,6 +312,34 @@ def test_places_within_a_model_are_found(pickled: bool, tmp_path: Path) -> None:
         check_no_places(tmp_path / "agent", tmp_path / "private")
 
 
+def test_the_machine_is_found_in_what_a_model_has_pickled(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(platform, "node", lambda: "a-machine")
+    text = "a-machine".ljust(ord("A"))  # a pickle tells the length before it: a letter
+    (tmp_path / "agent").mkdir()
+    with zipfile.ZipFile(tmp_path / "agent" / "a.zip", "w") as archive:
+        value = {":serialized:": base64.b64encode(pickle.dumps(text)).decode()}
+        archive.writestr("data", json.dumps({"policy_kwargs": value}))
+    with pytest.raises(ValueError, match=r"a\.zip/data names a-machine"):
+        check_no_places(tmp_path / "agent")
+
+
+def test_places_are_found_by_the_names_of_links_to_them_too(tmp_path: Path) -> None:
+    for name in ("private", "agent"):
+        (tmp_path / name).mkdir()
+    link, text = tmp_path / "link", tmp_path / "agent" / "README.md"
+    link.symlink_to(tmp_path / "private")
+    for named in (link, tmp_path / "private"):
+        text.write_text(f"see {named}/x")
+        with pytest.raises(ValueError, match=f"names {named}"):
+            check_no_places(tmp_path / "agent", link)
+
+
+def test_prefixes_of_the_system_are_no_places_of_this_machine(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(sys, "prefix", "/usr")
+    (tmp_path / "README.md").write_text("/usr/bin/env")
+    check_no_places(tmp_path)
+
+
 def test_places_in_the_zoos_files_are_left_out(world: Path, tmp_path: Path) -> None:
     (parameters,) = own(world).glob("zoo/drqn/*/Recall-v0")
     source = Path(shutil.copytree(parameters, tmp_path / "source"))
@@ -280,20 +355,47 @@ def ship_command(*words: object) -> int:
     return main(["ship", *map(str, words)])
 
 
-def test_the_command_ships_and_checks(world: Path, tmp_path: Path, capsys: Any) -> None:
-    to = tmp_path / "agents"
-    assert ship_command(own(world), "--to", to) == 0
-    assert "Recall-v0_1: 0.0" in capsys.readouterr().out
-    assert ship_command("--check", "--to", to, "--games", 40, "--device", "cpu") == 0
-    assert "over 40 fresh games, expected" in capsys.readouterr().out
-
-    folder = to / "drqn" / "Recall-v0_1"
+def claim(folder: Path, score: float) -> None:
+    """Have a card say that each game ended with a score, and have its games say so too."""
     card = read_card(folder)
-    card["scores"]["normal"].update(mean=5.0, std=0.1)
-    (folder / CARD).write_text(json.dumps(card))
+    games = read_games(folder, card).assign(score=score)
+    write_games(folder, games)
+    card["scores"] = {condition: describe_scores(group, False) for condition, group in games.groupby("condition")}
+    card["files"][GAMES] = sha256_of([folder / GAMES])
+    write_card(folder, card)
+
+
+def test_the_command_ships_and_checks(shipped: Path, world: Path, tmp_path: Path, capsys: Any) -> None:
+    to = Path(shutil.copytree(shipped, tmp_path / "agents"))
+    assert ship_command(own(world), "--to", to) == 0
+    shown = capsys.readouterr().out
+    assert "Recall-v0_1: 0.0" in shown and "Computing" not in shown
+    assert ship_command("--check", "--to", to, "--games", 20, "--device", "cpu", "--seed", 700_000) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("over 20 fresh games, expected about") == shown.count(": as its card says\n") == 2
+    assert "up to 0.025, an agent counts as playing otherwise" in shown, "5 % over two agents"
+    assert "Computing" not in shown
+
+    claim(to / "drqn" / "Recall-v0_2", 5.0)
     assert ship_command("--check", "--to", to, "--device", "cpu") == 1
-    out = capsys.readouterr().out
-    assert "over 8 fresh games, expected 4.882 to 5.118: OUTSIDE" in out
+    shown = capsys.readouterr().out
+    assert "over 8 fresh games, expected about 5.000 to 5.000, p = 0.000" in shown
+    assert shown.count("OTHERWISE THAN ITS CARD SAYS") == 1
+
+
+def test_a_card_whose_games_are_not_beside_it_is_not_checked(shipped: Path, tmp_path: Path) -> None:
+    to = Path(shutil.copytree(shipped, tmp_path / "agents"))
+    card = read_card(to / "drqn" / "Recall-v0_1")
+    card["scores"]["normal"].update(mean=5.0)
+    write_card(to / "drqn" / "Recall-v0_1", card)
+    with pytest.raises(SystemExit, match=r"games\.csv must be the games of the card: under normal, .* must be 5\.0"):
+        ship_command("--check", "--to", to)
+
+
+def test_a_file_that_cannot_be_written_is_told_of(world: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit, match=r"python -m eval ship: .*file"):
+        ship_command(own(world), "--to", tmp_path / "file" / "agents")
 
 
 def test_the_check_refuses_files_that_were_not_shipped(shipped: Path, tmp_path: Path) -> None:
@@ -307,17 +409,13 @@ def test_the_check_refuses_files_that_were_not_shipped(shipped: Path, tmp_path: 
         ship_command("--check", "--to", to)
 
 
-def test_a_mean_is_inside_up_to_rounding() -> None:
-    found = Finding(Path(), "normal", 10, 1.0, 1.0, 1.0)
-    assert found.is_inside and found._replace(mean=1.0 + 1e-12).is_inside
-    assert not found._replace(mean=0.99).is_inside and not found._replace(mean=1.01).is_inside
-
-
 BAD_COMMANDS = {
     "nothing": ((), "there must be a RESULT_FOLDER"),
     "both": (("--check", "folder"), "must stand without a RESULT_FOLDER"),
     "a number to check": (("--check", "--exp-id", 1), "must stand without"),
-    "games to ship": (("folder", "--games", 5), "--games must go with --check"),
+    "games to ship": (("folder", "--games", 5), "--games and --seed must go with --check"),
+    "seeds to ship": (("folder", "--seed", 500_000), "--games and --seed must go with --check"),
+    "seeds of training": (("--check", "--seed", 7), "--seed must be at least 100,000, .* got 7"),
     "no games": (("--check", "--games", 0), "--games must be 1 at least, got 0"),
     "nothing shipped": (("--check", "--to", "nowhere"), "must be a folder with shipped agents"),
 }

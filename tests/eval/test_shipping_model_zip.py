@@ -108,6 +108,8 @@ def test_nothing_of_the_moment_at_which_training_ended_is_left(case: tuple[BaseA
     assert saved["_last_obs"] is not None, "there was something to leave behind"
     optimizer: Any = parameters["policy.optimizer"]
     assert optimizer["state"] == {}
+    with zipfile.ZipFile(source) as archive, zipfile.ZipFile(small) as other:
+        assert set(archive.namelist()) - set(other.namelist()) == {"system_info.txt"}
 
 
 def test_the_same_model_gives_the_same_bytes(case: tuple[BaseAlgorithm, Path, Path], tmp_path: Path) -> None:
@@ -129,6 +131,9 @@ NO_MODELS = {
     "no zip": (None, "damaged"),
     "another zip": ({"a.txt": b"a"}, "a model of Stable-Baselines3, got a zip of a.txt"),
     "no weights": ({"data": json.dumps({}).encode()}, "got a zip of data"),
+    "attributes that are a list": ({"data": b"[]", "policy.pth": b""}, "damaged: its attributes must be a dict, got list"),
+    "damaged weights": ({"data": b"{}", "policy.pth": b"weights"}, r"damaged: Weights only load failed[^\n]*$"),
+    "weights cut short": ({"data": b"{}", "policy.pth": b""}, "damaged"),
     "damaged data": ({"data": b"{", "policy.pth": b""}, "damaged"),
 }
 

@@ -183,6 +183,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"environments": {"CartPole-v1": {"steps": 1, "conditions": ["dark"]}}},
         "a condition must be 'normal', or of .* got 'dark'",
     ),
+    "no condition of an environment": (
+        {"environments": {"CartPole-v1": {"steps": 1, "conditions": []}}},
+        r"environments\.CartPole-v1\.conditions must have a condition to train in at least, got \[\]",
+    ),
+    "no condition": ({"conditions": []}, r"conditions must have a condition to train in at least, got \[\]"),
     "an unknown condition": ({"conditions": ["dark"]}, "a condition must be 'normal', or of .* got 'dark'"),
     "a sweep out of bounds": (
         {"evaluation": {"sweep": {"flicker": [2]}}},
@@ -291,6 +296,10 @@ def test_the_replication_is_two_agents_four_decays_two_buffers() -> None:
         if agent.algo == "drqn"
     }
     assert found == {(algo, size, decay) for algo in ("dqn", "drqn") for size in (10_000, 100_000) for decay in steps}
+
+
+def test_no_further_condition_of_evaluation_is_needed(tmp_path: Path) -> None:
+    assert read(tmp_path, evaluation={"conditions": []}).evaluation.conditions == ()
 
 
 def test_conditions_of_evaluation_are_canonical(tmp_path: Path) -> None:
