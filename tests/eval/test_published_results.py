@@ -1,5 +1,6 @@
-"""The benchmark's published results: what the README shows stands in them, and they name no path."""
+"""Published results: what the README shows stands in them, and they name no path."""
 
+import argparse
 import csv
 import json
 import re
@@ -7,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from eval.report import cli
+from eval.results import find_results, read_result
 from eval.soak.cli import Sample, describe, summarize
 from eval.throughput.report import render
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = sorted((ROOT / "eval" / "throughput" / "results").iterdir())
+SUITES = sorted(path.parent for path in (ROOT / "eval" / "results").glob("*/suite.json"))
 
 
 @pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.name)
@@ -42,3 +46,37 @@ def test_every_line_of_the_readmes_results_stands_in_the_table() -> None:
     lines = [line for line in block.splitlines() if line]
     assert len(lines) > 15
     assert [line for line in lines if line not in table] == []
+
+
+@pytest.mark.parametrize("folder", SUITES, ids=lambda folder: folder.name)
+def test_a_suites_report_is_that_of_its_results(folder: Path, tmp_path: Path) -> None:
+    """Texts and tables, that is: pictures are of the same numbers, but their bytes are the plotting library's."""
+    parser = argparse.ArgumentParser()
+    cli.add_arguments(parser)
+    assert cli.main(parser.parse_args([str(folder), "--out", str(tmp_path / "report"), "--incomplete"])) == 0
+    published = folder / "report"
+    texts = [path.relative_to(published) for path in published.rglob("*") if path.suffix in (".md", ".csv")]
+    assert len(texts) > 5
+    for text in texts:
+        assert (tmp_path / "report" / text).read_text() == (published / text).read_text(), text
+    names = {path.relative_to(tmp_path / "report") for path in (tmp_path / "report").rglob("*")}
+    assert names == {path.relative_to(published) for path in published.rglob("*")}
+
+
+@pytest.mark.parametrize("folder", SUITES, ids=lambda folder: folder.name)
+def test_a_suites_results_are_whole_and_name_no_path(folder: Path) -> None:
+    for path in find_results([folder]):
+        facts = read_result(path).facts
+        assert not re.search(r'[" ]/', json.dumps(facts)), path
+        assert not facts["git"]["dirty"], path
+
+
+def test_every_row_of_scores_in_the_readme_is_a_report_s() -> None:
+    readme = (ROOT / "README.md").read_text()
+    (block,) = re.findall(r"## Results\n.*?\n\| Agent (.*?)\n\n", readme, flags=re.DOTALL)
+    rows = block.splitlines()[2:]
+    report = (ROOT / "eval" / "results" / "slimevolley-state" / "report" / "report.md").read_text().splitlines()
+    assert len(rows) >= 2
+    assert [row for row in rows if row not in report] == []
+    for picture in re.findall(r"\((eval/results/[^)]*)\)", readme):
+        assert (ROOT / picture).exists(), picture
