@@ -1,13 +1,14 @@
 """Suites' plans beside what was found: nothing may be missing, and nothing may be other than planned."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from eval.report.data import NOT_TRAINED
-from eval.report.findings import ERROR, MISSING, Finding, Run, canonical, full_name, run_of
+from eval.report.findings import ERROR, MISSING, Finding, Run, canonical, full_name, run_of, some
 from eval.results import Result
 
 PLAN = "suite.json"
@@ -43,17 +44,25 @@ def compare_with_plans(results: Sequence[Result], paths: Sequence[Path]) -> tupl
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             findings.append(Finding(MISSING, f"{plan.name} can't be read: {type(error).__name__}: {error}"))
             continue
+        missing: dict[tuple[str, str, str], dict[Any, Path]] = defaultdict(dict)
         for job, run, folder in wanted:
             result = _result_of(results, plan, run, folder)
             if result is None:
-                env, agent, trained, seed = run
-                where = Path(plan.resolve().parent.name) / folder
-                words = f"missing seed {seed} of {full_name(env, agent, trained)}: {where} holds no whole result"
-                findings.append(Finding(MISSING, words))
+                missing[run[:3]][run[3]] = Path(plan.resolve().parent.name) / folder
             else:
                 planned.add(result.folder)
                 findings += [Finding(ERROR, text) for text in _departures(result, job, evaluation)]
+        findings += [Finding(MISSING, _missing(full_name(*who), places)) for who, places in missing.items()]
     return findings, [result for result in results if result.folder not in planned]
+
+
+def _missing(name: str, places: Mapping[Any, Path]) -> str:
+    """Name an agent's missing seeds, and where their results were to be."""
+    if len(places) == 1:
+        ((seed, place),) = places.items()
+        return f"missing seed {seed} of {name}: {place} holds no whole result"
+    (first, *_) = places.values()
+    return f"missing seeds {some(places)} of {name}: no whole results of them in {first.parent}"
 
 
 def _plans(paths: Sequence[Path]) -> list[Path]:

@@ -119,6 +119,11 @@ def leave_out_a_planned_seed(root: Path) -> None:
     write_plan(root, DQN, DRQN, DQN._replace(seed=1), DRQN._replace(seed=1))
 
 
+def leave_out_several_planned_seeds(root: Path) -> None:
+    two_agents(root)
+    write_plan(root, DQN, DRQN, *(DRQN._replace(seed=seed) for seed in range(1, 9)))
+
+
 def leave_out_a_planned_plug_in(root: Path) -> None:
     make(root, DRQN)
     write_plan(root, DRQN, Made("random", condition=None, steps=0))
@@ -190,6 +195,11 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, list[str]]] = {
     "budgets mixed among seeds": (mix_budgets_of_seeds, ERROR, ["mixed budgets", "seed-1"]),
     "a seed that others have": (leave_out_a_seed, MISSING, ["missing seeds 1", "dqn", PONG]),
     "a planned seed": (leave_out_a_planned_seed, MISSING, ["missing seed 1", "drqn", "results/PongNoFrameskip-v4/drqn"]),
+    "planned seeds": (
+        leave_out_several_planned_seeds,
+        MISSING,
+        ["missing seeds 1, 2, 3, 4, 5 and 3 more of drqn", "in results/PongNoFrameskip-v4/drqn/normal"],
+    ),
     "a planned plug-in": (leave_out_a_planned_plug_in, MISSING, ["missing seed 0", "random", "not trained here"]),
     "a plan that says nothing": (damage_the_plan, MISSING, ["suite.json can't be read", "jobs"]),
     "a game left out": (with_episodes(without_last_game), ERROR, ["missing games: 3 of 4", "drqn/normal/seed-0"]),
