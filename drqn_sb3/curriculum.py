@@ -1,5 +1,7 @@
 """Training that begins with what is easy: flickering observations of which, at first, all are shown."""
 
+import warnings
+
 from stable_baselines3.common.callbacks import BaseCallback
 
 from drqn_sb3.wrappers import check_prob
@@ -14,7 +16,8 @@ class FlickerCurriculum(BaseCallback):
 
     The probability that an observation is shown begins at ``initial_prob``, comes linearly to that of each environment's
     :class:`~drqn_sb3.wrappers.FlickerObservation` (its ``observe_prob``) over a share of the budget, and stays there. Where
-    nothing flickers, nothing is done. It is for any algorithm; environments that a callback evaluates on are left alone.
+    nothing flickers, nothing is done but to warn of it. It is for any algorithm; environments that a callback evaluates on are
+    left alone. Of what is logged, ``rollout/observe_prob`` is the present probability, a mean over environments.
 
     In a zoo config::
 
@@ -37,12 +40,13 @@ class FlickerCurriculum(BaseCallback):
         super().__init__(verbose)
         self.fraction = float(fraction)
         self.initial_prob = float(initial_prob)
-        self._is_flickering = False
         self._stage = -1
+        self._shown: list[float] | None = None  # probabilities, by environment; None where nothing flickers
 
     def _on_training_start(self) -> None:
-        self._is_flickering = self.training_env.has_attr(_METHOD)
-        self._stage = -1
+        self._stage, self._shown = -1, [] if self.training_env.has_attr(_METHOD) else None
+        if self._shown is None:
+            warnings.warn("FlickerCurriculum does nothing here: no environment has a FlickerObservation", stacklevel=2)
         self._ease()
 
     def _on_step(self) -> bool:
@@ -51,12 +55,12 @@ class FlickerCurriculum(BaseCallback):
 
     def _ease(self) -> None:
         """Tell the environments how far the curriculum is, when it has come to another stage."""
-        if not self._is_flickering:
+        if self._shown is None:
             return
         # A function of the steps alone, so that a run that is resumed goes on as it would have
         done = self.num_timesteps / (self.fraction * self.model._total_timesteps)
         stage = min(int(done * _N_STAGES), _N_STAGES)
         if stage != self._stage:
             self._stage = stage
-            shown = self.training_env.env_method(_METHOD, self.initial_prob, stage / _N_STAGES)
-            self.logger.record("rollout/observe_prob", sum(shown) / len(shown))
+            self._shown = self.training_env.env_method(_METHOD, self.initial_prob, stage / _N_STAGES)
+        self.logger.record("rollout/observe_prob", sum(self._shown) / len(self._shown))

@@ -72,21 +72,29 @@ def test_on_policy_algorithms_and_stacks_of_frames_take_it_too() -> None:
     assert probs[0, 0] == pytest.approx(1 - 0.5 / 128, abs=0.5 / 200) and probs[-1, 0] == 0.5
 
 
+def test_the_present_probability_is_logged() -> None:
+    model = make_model(DummyVecEnv([flickering]))
+    learn(model, 100, fraction=1.0)
+    assert model.logger.name_to_value["rollout/observe_prob"] == 0.5
+
+
 def test_every_run_begins_anew() -> None:
     model = make_model(DummyVecEnv([flickering]))
     assert (learn(model, 100)[[0, -1], 0] == learn(model, 100)[[0, -1], 0]).all()
 
 
 @pytest.mark.parametrize("make", [lambda: DummyVecEnv([ToyEnv]), lambda: SubprocVecEnv([ToyEnv])], ids=["dummy", "sub"])
-def test_where_nothing_flickers_nothing_is_done(make: Any) -> None:
+def test_where_nothing_flickers_nothing_is_done_but_to_warn(make: Any) -> None:
     env = make()
-    make_model(env).learn(40, callback=FlickerCurriculum())
+    with pytest.warns(UserWarning, match="does nothing here: no environment has a FlickerObservation"):
+        make_model(env).learn(40, callback=FlickerCurriculum())
     env.close()
 
 
 def test_native_atari_does_not_flicker() -> None:
     env = AtariVecEnv("PongNoFrameskip-v4", n_envs=1, seed=0)
-    PPO("CnnPolicy", env, n_steps=2, batch_size=2, n_epochs=1).learn(2, callback=FlickerCurriculum())
+    with pytest.warns(UserWarning, match="does nothing here"):
+        PPO("CnnPolicy", env, n_steps=2, batch_size=2, n_epochs=1).learn(2, callback=FlickerCurriculum())
     env.close()
 
 

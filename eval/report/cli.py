@@ -13,7 +13,7 @@ from eval.report.build import build
 from eval.report.checks import check, load
 from eval.report.data import Collection
 from eval.report.estimates import Options
-from eval.report.findings import ERROR, MISSING, NOTE, Finding
+from eval.report.findings import ERROR, MISSING, Finding
 from eval.report.planned import find_descriptions
 from eval.report.write import HTML, MARKDOWN, FolderError, check_folder, write
 from eval.results import ResultError
@@ -83,8 +83,8 @@ def _refuse(findings: list[Finding], accepts_missing: bool) -> bool:
     faults = [finding for finding in findings if finding.kind == ERROR or (finding.kind == MISSING and not accepts_missing)]
     if not faults:
         return False
-    for finding in findings:
-        print(f"{'note' if finding.kind == NOTE else 'error'}: {finding.text}", file=sys.stderr)
+    for finding in sorted(findings, key=lambda finding: finding in faults):
+        print(f"{'error' if finding in faults else 'note'}: {finding.text}", file=sys.stderr)
     hint = ""
     if all(finding.kind == MISSING for finding in faults):
         hint = " To report what there is all the same, add --incomplete."

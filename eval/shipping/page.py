@@ -18,6 +18,8 @@ _TRUST = (
     "Models hold pickles, as all of Stable-Baselines3's do: load only what you trust, for loading one runs what is in it. The"
     " checksums tell of damage, not of origin."
 )
+_WATCHED_STEPS = 5_000
+"""Of `enjoy`, whose own 1,000 may be over before a game is, with not a word printed."""
 _ENDING_EARLY = ("AtariWrapper", "EpisodicLifeEnv", "native_atari")
 """In the names of wrappers that end an episode with a life, unless they are told otherwise."""
 
@@ -122,11 +124,12 @@ def _commands(card: dict[str, Any], place: Path) -> str:
     ways = card["evaluation"]
     play = ["python", "-m", "rl_zoo3.enjoy", "--algo", card["algo"], "--env", card["env"], "-f", place.parts[0]]
     play += ["--exp-id", str(exp_id), "--deterministic" if ways["deterministic"] else "--stochastic", *packages]
+    play += ["-n", str(_WATCHED_STEPS)]
     anew = ["python", "-m", "eval", "evaluate", place.as_posix(), "--games", str(ways["games"])]
     anew += ["--seed", str(fresh_seed(card)), "--conditions", *card["scores"], *_own_way(card), *packages]
     return "\n".join(
         [
-            "# watch it; add --no-render where there is no screen",
+            "# watch it for some thousand steps; add --no-render where there is no screen",
             f"{shlex.join(play)}",
             "# have it play fresh games",
             shlex.join(anew),
@@ -246,7 +249,7 @@ def overview_page(agents: Mapping[Path, dict[str, Any]]) -> str:
     commands = "\n".join(
         [
             "# watch one; its card has the whole command",
-            f"python -m rl_zoo3.enjoy --algo ALGO --env ENVIRONMENT -f {name} --exp-id NUMBER",
+            f"python -m rl_zoo3.enjoy --algo ALGO --env ENVIRONMENT -f {name} --exp-id NUMBER -n {_WATCHED_STEPS}",
             "# have all of them play fresh games in the condition that they were trained in: do they play as their cards say?",
             f"python -m eval ship --check --to {name}",
             "# ship another one, and write this page anew",

@@ -73,10 +73,10 @@ def test_a_suites_results_are_whole_and_name_no_path(folder: Path) -> None:
 
 def test_every_row_of_scores_in_the_readme_is_a_report_s() -> None:
     readme = (ROOT / "README.md").read_text()
-    (block,) = re.findall(r"## Results\n.*?\n\| Agent (.*?)\n\n", readme, flags=re.DOTALL)
-    rows = block.splitlines()[2:]
-    report = (ROOT / "eval" / "results" / "slimevolley-state" / "report" / "report.md").read_text().splitlines()
-    assert len(rows) >= 2
-    assert [row for row in rows if row not in report] == []
+    (section,) = re.findall(r"## Results\n(.*?)\n## ", readme, flags=re.DOTALL)
+    tables = re.findall(r"\n\| Agent .*?\n\| ---.*?\n(.*?)\n\n", section, flags=re.DOTALL)
+    for rows, suite in zip(tables, ("slimevolley-state", "small-tasks"), strict=True):
+        report = (ROOT / "eval" / "results" / suite / "report" / "report.md").read_text()
+        assert len(rows.splitlines()) >= 2 and f"\n{rows}\n" in report
     for picture in re.findall(r"\((eval/results/[^)]*)\)", readme):
         assert (ROOT / picture).exists(), picture

@@ -110,7 +110,7 @@ def test_a_page_says_what_the_card_says(tmp_path: Path) -> None:
     assert matter["model-index"][0]["results"][0]["metrics"][0]["value"] == "1.50 +/- 3.42"
     assert "Its mean score over 8 games there is **1.50**" in text
     assert "won 50% of them, drew 25% and lost 25%" in text
-    assert f"python -m rl_zoo3.enjoy --algo drqn --env {PONG} -f agents --exp-id 2 --deterministic\n" in text
+    assert f"python -m rl_zoo3.enjoy --algo drqn --env {PONG} -f agents --exp-id 2 --deterministic -n 5000\n" in text
     assert f"eval evaluate agents/drqn/{PONG}_2 --games 8 --seed 2000000 --conditions normal flicker-0.5\n" in text
     assert f"python -m eval run made-up.yml --only {PONG}/drqn/normal/seed-0\n" in text
     assert "needs the file of the suite made-up, which is not part of eval/suites" in text
@@ -126,7 +126,7 @@ def test_a_page_says_what_the_card_says(tmp_path: Path) -> None:
 PAGES: dict[str, tuple[dict[str, Any], str]] = {
     "drawn actions": ({"evaluation": {"deterministic": False}}, "drawing its actions"),
     "drawn actions, the command": ({"evaluation": {"deterministic": False}}, "flicker-0.5 --stochastic\n"),
-    "drawn actions, watched": ({"evaluation": {"deterministic": False}}, "--exp-id 2 --stochastic\n"),
+    "drawn actions, watched": ({"evaluation": {"deterministic": False}}, "--exp-id 2 --stochastic -n 5000\n"),
     "seeds as high as those of fresh games": ({"evaluation": {"first_seed": 2_000_000}}, "--games 8 --seed 3000000 "),
     "a suite that is there": (
         {"suite": "smoke"},
