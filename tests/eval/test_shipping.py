@@ -150,7 +150,7 @@ def test_numbers_are_the_next_free_ones_or_the_one_given(world: Path, tmp_path: 
     (to / "drqn" / "Recall-v0_3").mkdir(parents=True)  # somebody else's
     assert ship([own(world)], to) == [to / "drqn" / "Recall-v0_4"]
     assert ship([own(world, "flicker-0.5")], to, exp_id=1) == [to / "drqn" / "Recall-v0_1"]
-    assert "-f agents --exp-id 1 --deterministic\n" in (to / "drqn" / "Recall-v0_1" / "README.md").read_text()
+    assert "-f agents --exp-id 1 --deterministic -n 5000\n" in (to / "drqn" / "Recall-v0_1" / "README.md").read_text()
 
 
 def spoil_model(results: Path) -> None:
