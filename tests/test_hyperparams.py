@@ -199,7 +199,7 @@ def test_the_survival_bonus_is_not_rounded_up_to_a_point(tmp_path: Path) -> None
     assert model.env is not None
     model.env.reset()
     rewards = [model.env.step(np.zeros(2, dtype=int))[1] for _ in range(5)]
-    assert rewards == [pytest.approx([0.04, 0.04])] * 5  # four frames of 0.01, not their sign
+    assert rewards == [pytest.approx([0.02, 0.02])] * 5  # two frames of 0.01, not their sign
 
 
 class Extreme(optuna.trial.FixedTrial):

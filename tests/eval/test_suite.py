@@ -225,7 +225,7 @@ SHIPPED = {
     "smoke": (2, 3, ["normal"]),
     "small-tasks": (5, 6, ["normal"]),
     "slimevolley-state": (1, 5, ["hide_velocity"]),
-    "slimevolley-state-flicker": (1, 6, ["hide_velocity+flicker-0.5"]),
+    "slimevolley-state-flicker": (1, 7, ["hide_velocity+flicker-0.5"]),
     "slimevolley": (1, 5, ["normal", "flicker-0.5"]),
     "atari-flicker": (10, 3, ["flicker-0.5"]),
     "atari-normal": (9, 3, ["normal"]),

@@ -34,7 +34,8 @@ def replies(*messages: dict[str, Any]) -> list[dict[str, Any]]:
 def test_a_worker_builds_measures_and_answers() -> None:
     built, measured, called = replies(BUILD, {"do": "measure", "seconds": 0.05}, {"do": "call", "name": "parts"})
     assert built == {"info": {"seed": 0}}
-    assert measured["count"] % 7 == 0 and 0.02 < measured["seconds"] < 2
+    assert measured["count"] > 0 and measured["count"] % 7 == 0
+    assert measured["seconds"] >= 0.001 * measured["count"] / 7, "faster than it can sleep"
     assert called == {"value": [1, 2]}
 
 
@@ -71,7 +72,7 @@ def test_a_meter_measures_for_about_as_long_as_told() -> None:
     meter.warm_up(0.1)
     assert meter.rate <= 500, "faster than it can sleep"
     count, seconds = meter.measure(0.1)
-    assert count == n_run[-1] and 1 < count <= 50
+    assert count == n_run[-1] and 1 <= count <= 50
     assert seconds >= 0.002 * count
 
 
