@@ -182,8 +182,17 @@ def _changes(folder: Path, description: dict[str, Any]) -> dict[str, list[str]]:
         former = json.loads(path.read_text())
     except ValueError as error:
         raise SuiteError(f"{path} is damaged ({error}): remove {folder}") from error
-    parts = [name for name in description if name not in PLACE and former.get(name) != description[name]]
-    return {name: _told(name, former.get(name), description[name]) for name in parts}
+    before, now = _without_shipped_budget(former), _without_shipped_budget(description)
+    parts = [name for name in now if name not in PLACE and before.get(name) != now[name]]
+    return {name: _told(name, before.get(name), now[name]) for name in parts}
+
+
+def _without_shipped_budget(description: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the budget that an agent's hyperparameters name: the suite's steps take its place."""
+    config = description.get("config")
+    if not isinstance(config, dict):
+        return description
+    return {**description, "config": {name: value for name, value in config.items() if name != "n_timesteps"}}
 
 
 def _told(name: str, former: Any, present: Any) -> list[str]:

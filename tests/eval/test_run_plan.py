@@ -75,6 +75,17 @@ def test_a_plan_lists_what_has_to_be_there(tmp_path: Path) -> None:
     ]
 
 
+def test_the_budget_of_the_hyperparameters_may_change_which_the_suites_steps_replace(tmp_path: Path) -> None:
+    agents = {"dqn": {"algo": "dqn", "hyperparams": {"n_timesteps": 7}}}
+    (folder,) = planned(a_suite(tmp_path, agents=agents), tmp_path / "results")
+    (folder / "trained.json").write_text("{}")
+    agents["dqn"]["hyperparams"] = {"n_timesteps": 8}
+    assert planned(a_suite(tmp_path, agents=agents), tmp_path / "results") == [folder]
+    agents["dqn"]["hyperparams"] = {"n_timesteps": 8, "gamma": 0.5}
+    with pytest.raises(SuiteError, match=r"was begun with other settings \(config.gamma: None -> 0.5\)"):
+        planned(a_suite(tmp_path, agents=agents), tmp_path / "results")
+
+
 def test_making_a_plan_writes_nothing(tmp_path: Path) -> None:
     assert len(make_plan(a_suite(tmp_path), tmp_path / "results")) == 1
     assert not (tmp_path / "results").exists()
