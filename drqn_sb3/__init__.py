@@ -11,6 +11,7 @@ from drqn_sb3.curriculum import FlickerCurriculum
 from drqn_sb3.drqn import DRQN
 from drqn_sb3.envs import register_envs
 from drqn_sb3.frame_stack import FrameStackReplayBuffer
+from drqn_sb3.last_action import LastAction
 from drqn_sb3.policies import CnnLstmPolicy, MlpLstmPolicy, MultiInputLstmPolicy
 from drqn_sb3.version import __version__
 from drqn_sb3.wrappers import FlickerObservation, FrozenObservation, HideVelocity, NoisyObservation
@@ -23,6 +24,7 @@ __all__ = [
     "FrameStackReplayBuffer",
     "FrozenObservation",
     "HideVelocity",
+    "LastAction",
     "MlpLstmPolicy",
     "MultiInputLstmPolicy",
     "NoisyObservation",

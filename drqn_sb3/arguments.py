@@ -154,6 +154,9 @@ def _check_numbers(model: "DRQN") -> None:
             raise ValueError(f"{name} must lie between 0 and 1, got {value!r}")
     if not is_number(model.max_grad_norm) or not model.max_grad_norm > 0:
         raise ValueError(f"max_grad_norm must be above 0, got {model.max_grad_norm!r}")
+    coef = model.prediction_coef
+    if not is_number(coef) or not 0 <= coef < float("inf"):
+        raise ValueError(f"prediction_coef must be finite and at least 0, got {coef!r}")
     rate = model.learning_rate
     if not callable(rate) and (not is_number(rate) or not 0 <= rate < float("inf")):
         raise ValueError(f"learning_rate must be finite and at least 0, or a schedule, got {rate!r}")

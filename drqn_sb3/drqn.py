@@ -55,6 +55,8 @@ class DRQN(PersistentDQN):
         window (the paper's section 4.2 has both)
     :param exploration_steps: number of environment steps over which epsilon falls to its final value; ``None`` leaves it to
         ``exploration_fraction``
+    :param prediction_coef: weight of the prediction's mean absolute error in the loss, 0 or more, where the policy has a
+        ``predictor``; without effect elsewhere
     :param precision: ``"float32"``, ``"bfloat16"``, or ``"auto"``: bfloat16 where the device is fast at it and the network
         large enough to gain. Weights, targets, losses and the optimiser's steps are in float32 with each. What ``"auto"``
         has come to is :attr:`compute_precision`: a seed gives another run in another precision
@@ -112,6 +114,7 @@ class DRQN(PersistentDQN):
         initial_state: str = "zero",
         replay: str = "random",
         exploration_steps: int | None = None,
+        prediction_coef: float = 0.5,
         precision: str = "auto",
         buffer_device: str = "auto",
         capture_graph: bool = True,
@@ -151,6 +154,7 @@ class DRQN(PersistentDQN):
         self.initial_state = initial_state
         self.replay = replay
         self.exploration_steps = exploration_steps
+        self.prediction_coef = prediction_coef
         self.precision = precision
         self.buffer_device = buffer_device
         self.capture_graph = capture_graph

@@ -20,6 +20,7 @@ from drqn_sb3.losses import masked_huber_loss, masked_mean, n_step_targets
 from drqn_sb3.networks import RecurrentQNetwork
 from drqn_sb3.policies import DRQNPolicy
 from drqn_sb3.precision import Replica
+from drqn_sb3.prediction import prediction_error
 from drqn_sb3.type_aliases import RecurrentStates, SequenceSamples
 
 _TELLING = ("loss", "grad_norm")  # the statistics that are not finite if anything is not
@@ -36,6 +37,7 @@ class LearnerSettings(NamedTuple):
     initial_state: str
     replay: str
     max_grad_norm: float
+    prediction_coef: float
 
 
 class Learner:
@@ -163,7 +165,8 @@ class Learner:
         settings = self.settings
         begin, stop = settings.burn_in, settings.burn_in + settings.sequence_length
         online_initial, target_initial = self._initial_states(samples)
-        q_values, last_q_values, online_states = self._unroll_online(samples, online_initial)
+        outputs, last_q_values, online_states = self._unroll_online(samples, online_initial)
+        q_values = self.online.network.head(outputs)
         with th.no_grad():
             target_q_values, target_states = self._unroll_target(samples, target_initial)
             # (sequence_length + n_steps, batch, n_actions)
@@ -184,6 +187,13 @@ class Learner:
                 "terminal_share": masked_mean(samples.terminated[begin:stop].float(), samples.mask),
                 "state_norm": online_states[0].norm(dim=-1).mean(),
             }
+        predictor = self.online.network.predictor
+        if predictor is not None:
+            following = _part_of(samples.observations, slice(begin + 1, stop + 1))
+            predictions = predictor(outputs, samples.actions[begin:stop])
+            error = prediction_error(predictions, following, samples.terminated[begin:stop], samples.mask)
+            loss = loss + settings.prediction_coef * error
+            statistics["prediction_error"] = error.detach()
         return loss, statistics
 
     def read_statistics(self) -> dict[str, float]:
@@ -245,19 +255,19 @@ class Learner:
         self, samples: SequenceSamples, initial_states: RecurrentStates | None
     ) -> tuple[th.Tensor, th.Tensor | None, RecurrentStates]:
         """
-        Q-values of the training slots, with gradients, of the bootstrap slots, where double Q-learning needs them, and the
-        states between.
+        The cell's outputs in the training slots, with gradients, Q-values of the bootstrap slots, where double Q-learning
+        needs them, and the states between.
         """
         begin, stop = self.settings.burn_in, self.settings.burn_in + self.settings.sequence_length
         network, states, last_q_values = self.online.network, initial_states, None
         if begin > 0:
             with th.no_grad():
                 _, states = _unroll(network, samples, slice(begin), states, initial_states)
-        q_values, states = _unroll(network, samples, slice(begin, stop), states, initial_states)
+        outputs, states = _unroll_cell(network, samples, slice(begin, stop), states, initial_states)
         if self.settings.double_q:
             with th.no_grad():
                 last_q_values, _ = _unroll(network, samples, slice(stop, None), states, initial_states)
-        return q_values, last_q_values, states
+        return outputs, last_q_values, states
 
     def _unroll_target(
         self, samples: SequenceSamples, initial_states: RecurrentStates | None
@@ -289,12 +299,26 @@ def _unroll(
     initial_states: RecurrentStates | None,
 ) -> tuple[th.Tensor, RecurrentStates]:
     """Q-values of a part of the windows, from its states on, and the states after it."""
+    outputs, states = _unroll_cell(network, samples, part, states, initial_states)
+    return network.head(outputs), states
+
+
+def _unroll_cell(
+    network: RecurrentQNetwork,
+    samples: SequenceSamples,
+    part: slice,
+    states: RecurrentStates | None,
+    initial_states: RecurrentStates | None,
+) -> tuple[th.Tensor, RecurrentStates]:
+    """The cell's outputs in a part of the windows, from its states on, and the states after it."""
     if states is None:
         states = network.zero_states(samples.mask.shape[1])
-    observations: PyTorchObs
-    if isinstance(samples.observations, dict):
-        observations = {key: value[part] for key, value in samples.observations.items()}
-    else:
-        observations = samples.observations[part]
     starts = (samples.episode_starts[part], samples.window_starts[part])
-    return network.unroll(observations, states, *starts, initial_states)
+    return network.unroll_cell(_part_of(samples.observations, part), states, *starts, initial_states)
+
+
+def _part_of(observations: PyTorchObs, part: slice) -> PyTorchObs:
+    """Some of the windows' slots."""
+    if isinstance(observations, dict):
+        return {key: value[part] for key, value in observations.items()}
+    return observations[part]

@@ -18,6 +18,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
+from drqn_sb3.prediction import NextObservation
 from drqn_sb3.recurrent import CELLS, RecurrentCell, unroll, zero_states
 from drqn_sb3.type_aliases import RecurrentStates
 
@@ -113,6 +114,7 @@ class RecurrentQNetwork(BasePolicy):
     :param n_recurrent_layers: how many recurrent layers are stacked
     :param dueling: whether the head splits into value and advantage
     :param memory_span: steps that the cell's initial weights keep what was seen for; ``None`` leaves them PyTorch's
+    :param predictor: sizes of the hidden layers that predict the next observation; ``None`` predicts nothing
     """
 
     action_space: spaces.Discrete
@@ -133,6 +135,7 @@ class RecurrentQNetwork(BasePolicy):
         n_recurrent_layers: int = 1,
         dueling: bool = False,
         memory_span: float | None = None,
+        predictor: list[int] | None = None,
     ) -> None:
         super().__init__(
             observation_space, action_space, features_extractor=features_extractor, normalize_images=normalize_images
@@ -149,6 +152,9 @@ class RecurrentQNetwork(BasePolicy):
             self.head = DuelingHead(hidden_size, n_actions, net_arch, activation_fn)
         else:
             self.head = nn.Sequential(*create_mlp(hidden_size, n_actions, net_arch, activation_fn))
+        self.predictor: NextObservation | None = None
+        if predictor is not None:
+            self.predictor = NextObservation(observation_space, hidden_size, n_actions, predictor, activation_fn)
 
     def zero_states(self, batch_size: int) -> RecurrentStates:
         """
@@ -173,6 +179,22 @@ class RecurrentQNetwork(BasePolicy):
         :param episode_starts: ``(time, batch)``, bool
         :return: ``(time, batch, n_actions)``, and the states after the last step
         """
+        outputs, states = self.unroll_cell(observations, states, episode_starts, window_starts, initial_states)
+        return self.head(outputs), states
+
+    def unroll_cell(
+        self,
+        observations: PyTorchObs,
+        states: RecurrentStates,
+        episode_starts: th.Tensor,
+        window_starts: th.Tensor | None = None,
+        initial_states: RecurrentStates | None = None,
+    ) -> tuple[th.Tensor, RecurrentStates]:
+        """
+        What the recurrent cell gives along sequences, of which the head makes Q-values; arguments as of :meth:`unroll`.
+
+        :return: ``(time, batch, hidden_size)``, and the states after the last step
+        """
         if isinstance(observations, dict):
             flat: PyTorchObs = {key: value.flatten(0, 1) for key, value in observations.items()}
         else:
@@ -182,7 +204,7 @@ class RecurrentQNetwork(BasePolicy):
             features = self.encoder(self.extract_features(flat, self.features_extractor))
             features = features.unflatten(0, tuple(episode_starts.shape))
             outputs, states = unroll(self.cell, features, states, episode_starts, window_starts, initial_states)
-        return self.head(outputs), states
+        return outputs, states
 
     def extract_features(self, obs: PyTorchObs, features_extractor: BaseFeaturesExtractor) -> th.Tensor:
         """
@@ -200,8 +222,8 @@ class RecurrentQNetwork(BasePolicy):
 
     def lower_precision(self, dtype: th.dtype) -> "RecurrentQNetwork":
         """
-        Compute in another precision from now on. States stay in float32, and so does the head: it is small, and Q-values
-        need the digits.
+        Compute in another precision from now on. States stay in float32, and so do head and predictor: they are small, and
+        Q-values need the digits.
 
         :param dtype: ``bfloat16``
         :return: itself

@@ -47,6 +47,10 @@ class DRQNPolicy(DQNPolicy):
     :param memory_span: the longest time, in agent steps, between something seen and its use: the recurrent cell's initial
         gates then keep what they see for that long (:meth:`~drqn_sb3.recurrent.RecurrentCell.set_memory_span`). By default
         its initial weights are PyTorch's, with which little is left of it after 10 steps
+    :param predictor: sizes of the hidden layers of a part that learns to predict the next observation from the memory and the
+        action, so that the memory keeps track of what is not seen; the algorithm's ``prediction_coef`` weighs it.
+        Observations have to be vectors, or dicts with a vector ``"observation"``, of a scale of about one. ``None`` predicts
+        nothing
     """
 
     q_net: RecurrentQNetwork  # type: ignore[assignment]
@@ -71,10 +75,13 @@ class DRQNPolicy(DQNPolicy):
         n_recurrent_layers: int = 1,
         dueling: bool = False,
         memory_span: float | None = None,
+        predictor: list[int] | None = None,
     ) -> None:
         encoder, head = _parse_net_arch(net_arch, list(self.default_encoder))
         _check_cell(recurrent_cell, hidden_size, n_recurrent_layers, dueling)
         _check_memory_span(memory_span)
+        if predictor is not None:
+            _check_sizes("predictor", predictor)
         _check_extractor(features_extractor_class, observation_space)
         for name, part in (("activation_fn", activation_fn), ("optimizer_class", optimizer_class)):
             if not isinstance(part, type):
@@ -89,6 +96,7 @@ class DRQNPolicy(DQNPolicy):
             "n_recurrent_layers": n_recurrent_layers,
             "dueling": dueling,
             "memory_span": memory_span,
+            "predictor": predictor,
         }
         self.encoder = encoder
         super().__init__(
@@ -233,9 +241,13 @@ def _parse_net_arch(net_arch: NetArch, default_encoder: list[int]) -> tuple[list
     if unknown:
         raise ValueError(f'net_arch may have the keys "encoder" and "head", got {sorted(unknown)}')
     for sizes in parts.values():
-        if not isinstance(sizes, list | tuple) or not all(_is_positive_integer(size) for size in sizes):
-            raise ValueError(f"net_arch must give lists of layer sizes of at least 1, got {sizes!r}")
+        _check_sizes("net_arch", sizes)
     return list(parts.get("encoder", [])), list(parts.get("head", []))
+
+
+def _check_sizes(name: str, sizes: Any) -> None:
+    if not isinstance(sizes, list | tuple) or not all(_is_positive_integer(size) for size in sizes):
+        raise ValueError(f"{name} must give lists of layer sizes of at least 1, got {sizes!r}")
 
 
 def _check_cell(recurrent_cell: Any, hidden_size: Any, n_recurrent_layers: Any, dueling: Any) -> None:

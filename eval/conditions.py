@@ -7,6 +7,7 @@ always that of :data:`KINDS`, so that two texts that mean the same are the same.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -68,6 +69,28 @@ WRAPPERS = frozenset(kind.wrapper.rsplit(".", 1)[1] for kind in KINDS.values()) 
 Names of the classes that make a condition and nothing else. The zoo's FrameSkip is not one of them: most often it belongs to
 the task.
 """
+
+OUTERMOST = frozenset({"LastAction"})
+"""Names of the classes that no condition goes around: their part of an observation is never hidden."""
+
+
+def class_name(entry: Any) -> str:
+    """
+    :param entry: of a zoo config's ``env_wrapper`` or ``callback``, such as ``a.B`` or ``{a.B: {c: 1}}``
+    :return: name of its class, ``B``
+    """
+    return str(next(iter(entry)) if isinstance(entry, dict) else entry).rsplit(".", 1)[-1]
+
+
+def split_wrappers(env_wrapper: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """
+    :param env_wrapper: of a zoo config, a list
+    :return: those of the task (and of a condition), and the :data:`OUTERMOST` ones behind them
+    """
+    n_task = len(env_wrapper)
+    while n_task and class_name(env_wrapper[n_task - 1]) in OUTERMOST:
+        n_task -= 1
+    return list(env_wrapper[:n_task]), list(env_wrapper[n_task:])
 
 
 class Part(NamedTuple):
@@ -134,9 +157,20 @@ class Condition:
 
     def env_wrappers(self) -> list[dict[str, dict[str, Any]]]:
         """
-        :return: the wrappers, innermost first, as a zoo config's ``env_wrapper`` lists them. They come after the config's
+        :return: the wrappers, innermost first, as a zoo config's ``env_wrapper`` lists them; :meth:`around` knows their place
         """
         return [{KINDS[part.kind].wrapper: _arguments(part)} for part in self.parts]
+
+    def around(self, env_wrapper: Sequence[Any]) -> list[Any]:
+        """
+        Put the condition's wrappers in their place: around the task's, beneath those at the end that tell an agent what it
+        knows by itself.
+
+        :param env_wrapper: of a zoo config, a list, without a condition's
+        :return: the same with the condition's
+        """
+        of_task, of_agent = split_wrappers(env_wrapper)
+        return [*of_task, *self.env_wrappers(), *of_agent]
 
 
 def describe_kinds() -> str:

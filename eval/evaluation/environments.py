@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from eval.conditions import KINDS, WRAPPERS, Condition
+from eval.conditions import KINDS, WRAPPERS, Condition, split_wrappers
 
 if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
@@ -53,9 +53,10 @@ def spec_from_config(
     wrappers = [entry for entry in _entries(config, "env_wrapper") if _part_of(entry) is None]
     n_repeats = 1 if trained_under is None else trained_under.level("repeat")
     if n_repeats != 1:
+        wrappers, own = split_wrappers(wrappers)
         if not wrappers or dict(_named(wrappers[-1])[1]).get("skip") != n_repeats:
-            raise ValueError(f"env_wrapper must end in the FrameSkip of {trained_under}, got {wrappers}")
-        wrappers.pop()
+            raise ValueError(f"env_wrapper must end in the FrameSkip of {trained_under}, got {[*wrappers, *own]}")
+        wrappers = [*wrappers[:-1], *own]
     for name, arguments in map(_named, _entries(config, "vec_env_wrapper")):
         if name.rsplit(".", 1)[-1] != _NATIVE_ATARI or wrappers:
             raise ValueError(f"vec_env_wrapper must be native_atari, without any env_wrapper, or none, got {name}")
@@ -116,7 +117,7 @@ def make_env(
     from eval.evaluation.games import GameRecorder, GameSeeder
 
     n_envs = min(n_envs, n_games)
-    wrappers = [*spec.env_wrapper, *condition.env_wrappers()]
+    wrappers = condition.around(spec.env_wrapper)
     try:
         wrap = get_wrapper_class({"env_wrapper": wrappers})
     except (ImportError, AttributeError) as error:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from eval.conditions import WRAPPERS, Condition
+from eval.conditions import WRAPPERS, Condition, class_name
 from eval.suite import Agent, SuiteError
 
 CHECKPOINTS = "drqn_sb3.RunCheckpointCallback"
@@ -83,19 +83,19 @@ def complete(config: Mapping[str, Any], condition: Condition, algo: str, resumab
     """
     config = dict(config)
     wrappers = _listed(config.get("env_wrapper"))
-    hiding = [name for name in map(_class_name, wrappers) if name in WRAPPERS]
+    hiding = [name for name in map(class_name, wrappers) if name in WRAPPERS]
     if hiding:
         raise SuiteError(f"env_wrapper must leave hiding observations to the suite's conditions, got {', '.join(hiding)}")
     if condition.parts:
         if "native_atari" in str(config.get("vec_env_wrapper")):
             raise SuiteError(f"condition must be normal with drqn_sb3.envs.native_atari, got {condition}: use AtariWrapper")
-        config["env_wrapper"] = [*wrappers, *condition.env_wrappers()]
+        config["env_wrapper"] = condition.around(wrappers)
     callbacks = _listed(config.get("callback"))
     if resumable:
         if algo in STACKED and not config.get("replay_buffer_class"):
             # Samples of the same kind, and of the same speed; one that checkpoints can hold
             config["replay_buffer_class"] = STACKED_BUFFER
-        if not any(_class_name(callback) == "RunCheckpointCallback" for callback in callbacks):
+        if not any(class_name(callback) == "RunCheckpointCallback" for callback in callbacks):
             callbacks.append(CHECKPOINTS)
     config["callback"] = [*callbacks, PROGRESS_CALLBACK]
     return config
@@ -193,8 +193,3 @@ def _key(env: str, config: Mapping[str, Any]) -> str:
 def _listed(entry: Any) -> list[Any]:
     """A zoo config's ``env_wrapper`` or ``callback``: nothing, one, or a list."""
     return list(entry) if isinstance(entry, list) else [] if entry is None else [entry]
-
-
-def _class_name(entry: Any) -> str:
-    """Name of the class of an entry such as ``a.B`` or ``{a.B: {c: 1}}``."""
-    return str(next(iter(entry)) if isinstance(entry, dict) else entry).rsplit(".", 1)[-1]
