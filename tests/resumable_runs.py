@@ -18,7 +18,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalC
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecFrameStack, VecNormalize, VecTransposeImage
 
-from drqn_sb3 import DRQN, FlickerObservation, FrameStackReplayBuffer
+from drqn_sb3 import DRQN, FlickerObservation, FrameStackReplayBuffer, LastAction
 from drqn_sb3.checkpoints import ResumableEnv, RunCheckpointCallback
 from drqn_sb3.checkpoints.plain import pack
 from drqn_sb3.checkpoints.run_state import get_run_state
@@ -59,6 +59,10 @@ def flickering_cartpole() -> VecEnv:
     return make_vec_env("CartPole-v1", 2, seed=1, wrapper_class=FlickerObservation)
 
 
+def told_what_it_did() -> VecEnv:
+    return make_vec_env("CartPole-v1", 2, seed=1, wrapper_class=lambda env: LastAction(FlickerObservation(env)))
+
+
 def recall() -> VecEnv:
     return make_vec_env("Recall-v0", 3, seed=1)
 
@@ -92,6 +96,9 @@ MODELS: dict[str, Callable[[], BaseAlgorithm]] = {
     ),
     "worker processes": partial(drqn, partial(slimevolley_state, SubprocVecEnv), burn_in=2),
     "sequential replay": partial(drqn, flickering_cartpole, replay="sequential"),
+    "last actions, predictions": partial(
+        drqn, told_what_it_did, "MultiInputLstmPolicy", policy_kwargs={"hidden_size": 8, "predictor": [8]}
+    ),
     "a GRU, and short episodes": partial(drqn, recall, policy_kwargs={"recurrent_cell": "gru", "hidden_size": 8}),
     "stock DQN": stock_dqn,
     "PPO": partial(on_policy, PPO, "MlpPolicy"),

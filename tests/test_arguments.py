@@ -89,6 +89,9 @@ def test_what_lies_outside_the_unit_interval_is_refused(name: str, value: Any) -
 
 
 REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    "prediction below": ({"prediction_coef": -0.1}, ValueError, "prediction_coef must be finite and at least 0, got -0.1"),
+    "prediction nan": ({"prediction_coef": float("nan")}, ValueError, "prediction_coef must be finite and .* got nan"),
+    "prediction text": ({"prediction_coef": "1"}, ValueError, "prediction_coef must be finite and at least 0, got '1'"),
     "clip at zero": ({"max_grad_norm": 0}, ValueError, "max_grad_norm must be above 0, got 0"),
     "clip below": ({"max_grad_norm": -1.0}, ValueError, "max_grad_norm must be above 0, got -1.0"),
     "clip nan": ({"max_grad_norm": float("nan")}, ValueError, "max_grad_norm must be above 0, got nan"),

@@ -101,8 +101,9 @@ ARGUMENTS: dict[str, Any] = {
     "exploration_steps": 500,
     "gamma": 0.95,
     "max_grad_norm": 3.0,
+    "prediction_coef": 0.25,
     "replay_buffer_kwargs": {},
-    "policy_kwargs": {"hidden_size": 5, "recurrent_cell": "gru"},
+    "policy_kwargs": {"hidden_size": 5, "recurrent_cell": "gru", "predictor": [4]},
 }
 
 

@@ -32,7 +32,7 @@ TOP_LEVEL = {
 LEARNING = {
     *("checks", "type_aliases", "lstm", "recurrent", "losses", "slots", "windows", "buffers", "networks", "policies"),
     *("precision", "learner", "overlap", "cuda_graph", "allocator", "arguments", "drqn"),
-    *("version", "finite", "workers", "out_of_memory", "experience", "model_files", "persistence"),
+    *("version", "finite", "workers", "out_of_memory", "experience", "model_files", "persistence", "prediction"),
 }
 UPSTREAM: dict[str, set[str]] = {
     "checks": set(),
@@ -43,7 +43,9 @@ UPSTREAM: dict[str, set[str]] = {
     "slots": {"type_aliases"},
     "windows": {"type_aliases", "slots"},
     "buffers": {"checks", "type_aliases", "recurrent", "losses", "slots", "windows"},
-    "networks": {"type_aliases", "recurrent"},
+    "last_action": set(),
+    "prediction": {"last_action", "losses"},
+    "networks": {"type_aliases", "recurrent", "prediction"},
     "policies": {"checks", "type_aliases", "recurrent", "losses", "networks"},
     "precision": {"networks"},
     "cuda_graph": {"type_aliases"},
@@ -54,7 +56,9 @@ UPSTREAM: dict[str, set[str]] = {
     "out_of_memory": set(),
     "experience": {"finite"},
     "model_files": {"version"},
-    "learner": {"type_aliases", "finite", "losses", "networks", "policies", "precision", "cuda_graph", "allocator"},
+    "learner": {
+        *("type_aliases", "finite", "losses", "networks", "policies", "precision", "prediction", "cuda_graph", "allocator")
+    },
     "overlap": set(),
     "arguments": {"checks", "buffers", "policies", "precision"},
     "persistence": LEARNING - {"drqn", "persistence", "overlap", "workers", "experience"},
@@ -64,7 +68,7 @@ UPSTREAM: dict[str, set[str]] = {
     "curriculum": {"wrappers"},
     "envs": {"checks"},
     "checkpoints": LEARNING | {"frame_stack", "envs"},
-    "": LEARNING | {"frame_stack", "wrappers", "curriculum", "envs", "checkpoints"},
+    "": LEARNING | {"frame_stack", "wrappers", "last_action", "curriculum", "envs", "checkpoints"},
     "zoo_runs": {"checkpoints"},
     "zoo": LEARNING | {"frame_stack", "wrappers", "envs", "zoo_runs", ""},
     "_zoo_hook": {"", "zoo"},

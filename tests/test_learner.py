@@ -62,15 +62,15 @@ class History:
         """Where what the buffer may still know begins."""
         return max(len(self.slots) - CAPACITY, 0)
 
-    def act(self, rng: np.random.Generator, states: States) -> None:
+    def act(self, rng: np.random.Generator, states: States, hidden_share: float) -> None:
         """Live through one step."""
         if not self.slots or self.slots[-1].final:
-            self.slots.append(Slot(random_observation(rng), episode_start=True))
+            self.slots.append(Slot(random_observation(rng, hidden_share), episode_start=True))
         slot = self.slots[-1]
         slot.action, slot.reward, slot.states = int(rng.integers(3)), float(np.float32(rng.normal())), states
         end = rng.choice(["none", "terminated", "truncated"], p=[0.84, 0.08, 0.08])
         slot.terminated, slot.truncated = end == "terminated", end == "truncated"
-        self.slots.append(Slot(random_observation(rng), episode_start=False, final=end != "none"))
+        self.slots.append(Slot(random_observation(rng, hidden_share), episode_start=False, final=end != "none"))
 
     def cut_off(self) -> None:
         """End the running episode, as the environments are reset."""
@@ -78,18 +78,21 @@ class History:
             self.slots[-1].final = self.slots[-2].truncated = True
 
 
-def random_observation(rng: np.random.Generator) -> np.ndarray:
-    return rng.uniform(-1, 1, 3).astype(np.float32)
+def random_observation(rng: np.random.Generator, hidden_share: float) -> np.ndarray:
+    observation = rng.uniform(-1, 1, 3).astype(np.float32)
+    return np.zeros_like(observation) if hidden_share > 0 and rng.random() < hidden_share else observation
 
 
 def live(model: DRQN, histories: list[History], n_steps: int, seed: int = 3) -> None:
     """Live on in every environment; the histories are written, the model's replay buffer is told as SB3 tells it."""
     rng, cell, buffer = np.random.default_rng(seed), model.q_net.cell, replay_buffer(model)
+    hidden_share = 0.0 if model.q_net.predictor is None else 0.3
     for _ in range(n_steps):
         states = tuple(th.randn(cell.n_layers, model.n_envs, HIDDEN) for _ in range(cell.n_states))
         for env, history in enumerate(histories):
             # The buffer keeps half precision
-            history.act(rng, [[state[layer, env].half().float() for state in states] for layer in range(cell.n_layers)])
+            of_env = [[state[layer, env].half().float() for state in states] for layer in range(cell.n_layers)]
+            history.act(rng, of_env, hidden_share)
         acted, came = [history.slots[-2] for history in histories], [history.slots[-1] for history in histories]
         buffer.add(
             np.stack([slot.observation for slot in acted]),
@@ -132,7 +135,13 @@ class Walker:
             states = self.states[layer]
             self.states[layer] = list(cell(x, tuple(states))) if isinstance(cell, nn.LSTMCell) else [cell(x, *states)]
             x = self.states[layer][0]
+        self.output = x
         return self.net.head(x)
+
+    def predict(self, action: int) -> th.Tensor:
+        """The observation that follows upon an action."""
+        assert self.net.predictor is not None
+        return self.net.predictor.layers(th.cat((self.output, th.eye(3)[action])))
 
     def copy_states(self) -> States:
         return [[state.detach().clone() for state in layer] for layer in self.states]
@@ -164,6 +173,7 @@ class Walk:
     chosen: list[float] = field(default_factory=list)
     errors: list[float] = field(default_factory=list)
     terminal: list[bool] = field(default_factory=list)
+    misses: list[th.Tensor] = field(default_factory=list)
     states: tuple[States, States] | None = None
 
 
@@ -185,12 +195,14 @@ def walk(model: DRQN, nets: Nets, history: History, first: int, carried: tuple[S
     stored = slots[0].states if model.initial_state == "stored" else None
     initial = carried or tuple(deepcopy(stored or zeros(net)) for net in nets)
     online, target = (Walker(net, states) for net, states in zip(nets, initial, strict=True))
-    result, q_values, values = Walk(), [], []
+    result, q_values, values, predictions = Walk(), [], [], {}
     for index, slot in enumerate(slots, start=begin):
         if index == stop:
             result.states = online.copy_states(), target.copy_states()
         with th.set_grad_enabled(first <= index < stop):
             q_values.append(online.see(slot))
+            if online.net.predictor is not None:
+                predictions[index] = online.predict(slot.action)
         with th.no_grad():
             target_q_values = target.see(slot)
         judge = q_values[-1] if model.double_q else target_q_values
@@ -202,6 +214,9 @@ def walk(model: DRQN, nets: Nets, history: History, first: int, carried: tuple[S
         expected = None if slot.final else target_by_definition(history.slots[index:], values[offset:], model.n_steps)
         if expected is not None:
             train_on(result, slot, q_values[offset][slot.action], expected)
+            following = th.as_tensor(history.slots[index + 1].observation)
+            if index in predictions and not slot.terminated and following.any():
+                result.misses.append((predictions[index] - following).abs().mean())
     return result
 
 
@@ -223,6 +238,11 @@ def assert_update_equals(model: DRQN, nets: Nets, walks: list[Walk], statistics:
     assert statistics["q_mean"] == pytest.approx(np.mean([q for result in walks for q in result.chosen]), abs=1e-5)
     assert statistics["td_error"] == pytest.approx(np.mean([error for result in walks for error in result.errors]), abs=1e-5)
     assert statistics["terminal_share"] == pytest.approx(np.mean([end for result in walks for end in result.terminal]))
+    misses = [miss for result in walks for miss in result.misses]
+    if misses:
+        error = th.stack(misses).mean()
+        assert statistics["prediction_error"] == pytest.approx(error.item(), abs=1e-5)
+        loss = loss + model.prediction_coef * error
     expected = th.autograd.grad(loss, list(nets[0].parameters()))
     for (name, _), gradient, own in zip(model.q_net.named_parameters(), expected, gradients, strict=True):
         assert gradient.abs().max() > 1e-4, f"{name} takes no part"
@@ -232,7 +252,9 @@ def assert_update_equals(model: DRQN, nets: Nets, walks: list[Walk], statistics:
 # --- the model ---
 
 
-def make_model(cell: str = "lstm", n_layers: int = 1, dueling: bool = False, **kwargs: Any) -> DRQN:
+def make_model(
+    cell: str = "lstm", n_layers: int = 1, dueling: bool = False, predictor: list[int] | None = None, **kwargs: Any
+) -> DRQN:
     """A model with two different networks, large weights that make the past matter, and no clipping."""
     kwargs = {"max_grad_norm": float("inf"), "learning_starts": 50, **kwargs}
     policy_kwargs: dict[str, Any] = {"recurrent_cell": cell, "hidden_size": HIDDEN, "n_recurrent_layers": n_layers}
@@ -242,7 +264,7 @@ def make_model(cell: str = "lstm", n_layers: int = 1, dueling: bool = False, **k
         buffer_size=CAPACITY * N_ENVS,
         gamma=GAMMA,
         sequence_length=SEQUENCE,
-        policy_kwargs={**policy_kwargs, "dueling": dueling, "net_arch": {"encoder": [7]}},
+        policy_kwargs={**policy_kwargs, "dueling": dueling, "predictor": predictor, "net_arch": {"encoder": [7]}},
         seed=1,
         **kwargs,
     )
@@ -282,6 +304,8 @@ COMBINATIONS = {
 }
 COMBINATIONS["2 layers"] = {"burn_in": 3, "n_steps": 3, "initial_state": "stored", "n_layers": 2}
 COMBINATIONS["dueling"] = {"burn_in": 3, "n_steps": 2, "dueling": True, "cell": "gru"}
+COMBINATIONS["predictor"] = {"burn_in": 3, "n_steps": 1, "predictor": [6], "prediction_coef": 0.7}
+COMBINATIONS["predictor, stored"] = {"initial_state": "stored", "n_steps": 3, "predictor": [], "prediction_coef": 2}
 
 
 @pytest.mark.parametrize("kwargs", COMBINATIONS.values(), ids=COMBINATIONS.keys())
@@ -294,6 +318,17 @@ def test_loss_and_gradients_equal_those_of_a_plain_walk(kwargs: dict[str, Any]) 
     nets = model.q_net, model.q_net_target
     walks = [walk(model, nets, histories[env], int(first)) for env, first in zip(windows.envs, windows.first, strict=True)]
     assert_update_equals(model, nets, walks, {key: value.item() for key, value in statistics.items()}, gradients)
+
+
+def test_the_predictions_compared_hold_every_case() -> None:
+    model = make_model(predictor=[6])
+    samples = replay_buffer(model).gather(every_window(live_twice(model)))
+    assert isinstance(samples.observations, th.Tensor)
+    follows_hidden = (samples.observations[1 : SEQUENCE + 1] == 0).all(dim=2)
+    ends, cut = samples.terminated[:SEQUENCE], samples.truncated[:SEQUENCE]
+    for case in (follows_hidden & ~ends, ~follows_hidden & ends, ~follows_hidden & cut, ~follows_hidden & ~ends & ~cut):
+        assert (case & samples.mask).any()
+    assert (~follows_hidden & ~ends & ~samples.mask).any()
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])

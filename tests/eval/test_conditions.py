@@ -79,6 +79,18 @@ def test_wrappers_are_those_of_a_zoo_config() -> None:
     ]
 
 
+def test_its_wrappers_go_around_the_task_and_beneath_what_an_agent_knows_by_itself() -> None:
+    skip, own = {"rl_zoo3.wrappers.FrameSkip": {"skip": 2}}, "drqn_sb3.last_action.LastAction"
+    condition = Condition.parse("hide_velocity+flicker-0.5")
+    hiding = condition.env_wrappers()
+    assert len(hiding) == 2
+    assert condition.around([]) == hiding
+    assert condition.around([skip]) == [skip, *hiding]
+    assert condition.around([skip, own]) == [skip, *hiding, own]
+    assert condition.around([own, skip]) == [own, skip, *hiding], "not the outermost one: where it stands is what was meant"
+    assert Condition().around([skip, own]) == [skip, own]
+
+
 @pytest.mark.parametrize("text", ["repeat-2", "hide_velocity", "noise-0.1", "freeze-0.5", "flicker-0.5"])
 def test_every_kind_has_a_wrapper_that_takes_its_level(text: str) -> None:
     import gymnasium as gym

@@ -86,6 +86,20 @@ def test_held_actions_are_told_from_the_tasks_frame_skip_by_the_condition() -> N
             spec_from_config("X-v0", {"env_wrapper": wrappers}, None, Condition.parse("repeat-3"))
 
 
+def test_what_an_agent_knows_by_itself_is_shown_in_the_dark() -> None:
+    own = "drqn_sb3.last_action.LastAction"
+    condition = Condition.parse("repeat-2+flicker-0")
+    trained = {"env_wrapper": condition.around([SKIP, own])}
+    spec = spec_from_config("CartPole-v1", trained, None, condition)
+    assert spec.env_wrapper == [SKIP, own]
+    env = make_env(spec, condition, 0, 1, 1)
+    env.reset()
+    obs = env.step(np.array([1]))[0]
+    env.close()
+    assert isinstance(obs, dict)
+    assert not obs["observation"].any() and obs["last_action"].tolist() == [[0, 1]]
+
+
 def test_two_wrappers_of_one_kind_are_no_condition() -> None:
     with pytest.raises(ValueError, match="twice"):
         condition_from_config({"env_wrapper": [FLICKER, FLICKER]})
