@@ -33,7 +33,8 @@ def test_the_action_that_led_to_an_observation_is_beside_it() -> None:
     env, bare = LastAction(gym.make("CartPole-v1")), gym.make("CartPole-v1")
     (obs, _), (expected, _) = env.reset(seed=2), bare.reset(seed=2)
     shown: np.ndarray | list[int] = [0, 0]
-    for action in [1, 0, np.int64(1), 1, np.array(0)]:
+    actions: list[Any] = [1, 0, np.int64(1), 1, np.array(0)]
+    for action in actions:
         assert obs.keys() == {"observation", "last_action"}
         np.testing.assert_array_equal(obs["observation"], expected, strict=True)
         np.testing.assert_array_equal(obs["last_action"], np.array(shown, np.float32), strict=True)
