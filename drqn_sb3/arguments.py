@@ -82,6 +82,21 @@ def check_normalization(env: VecEnv) -> VecEnv:
     return env
 
 
+def check_prediction(model: "DRQN") -> None:
+    """
+    See whether a predictor, if there is one, can tell hidden observations from shown ones.
+
+    :param model: a model that is set up
+    :raises ValueError: if observations are normalised, which makes something else of the zeros that a hidden one consists of
+    """
+    normalize = model.get_vec_normalize_env()
+    if model.q_net.predictor is not None and normalize is not None and normalize.norm_obs:
+        raise ValueError(
+            "a policy with a predictor needs observations that are not normalised, got VecNormalize with norm_obs=True: "
+            "set norm_obs=False (and scale them in a wrapper inside of what hides them)"
+        )
+
+
 def _shapes(space: spaces.Space) -> Any:
     if isinstance(space, spaces.Dict):
         return {key: part.shape for key, part in space.items()}

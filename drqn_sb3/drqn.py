@@ -12,7 +12,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Rollout
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
-from drqn_sb3.arguments import check_arguments, check_env, check_normalization, check_policy
+from drqn_sb3.arguments import check_arguments, check_env, check_normalization, check_policy, check_prediction
 from drqn_sb3.buffers import SequenceReplayBuffer
 from drqn_sb3.experience import ExperienceCheck
 from drqn_sb3.learner import Learner, LearnerSettings
@@ -55,8 +55,9 @@ class DRQN(PersistentDQN):
         window (the paper's section 4.2 has both)
     :param exploration_steps: number of environment steps over which epsilon falls to its final value; ``None`` leaves it to
         ``exploration_fraction``
-    :param prediction_coef: weight of the prediction's mean absolute error in the loss, 0 or more, where the policy has a
-        ``predictor``; without effect elsewhere
+    :param prediction_coef: weight of the prediction's mean absolute error, 0 or more, where the policy has a ``predictor``
+        (without effect elsewhere): its gradients are added to those of the loss before these are clipped. What is logged as
+        ``train/loss`` is without it, ``train/prediction_error`` is the error
     :param precision: ``"float32"``, ``"bfloat16"``, or ``"auto"``: bfloat16 where the device is fast at it and the network
         large enough to gain. Weights, targets, losses and the optimiser's steps are in float32 with each. What ``"auto"``
         has come to is :attr:`compute_precision`: a seed gives another run in another precision
@@ -195,6 +196,7 @@ class DRQN(PersistentDQN):
         self.replay_buffer.seed(self._replay_seed)
         settings = LearnerSettings(*(getattr(self, name) for name in LearnerSettings._fields))
         self._learner = Learner(self.policy, settings, compute_dtype(self.precision, self.q_net), self.capture_graph)
+        check_prediction(self)
         if self.verbose >= 1:
             print(f"Computing in {self.compute_precision}")
 
@@ -225,6 +227,7 @@ class DRQN(PersistentDQN):
     ) -> Any:
         assert self.replay_buffer is not None
         assert self.env is not None
+        check_prediction(self)
         self._learner.pull_weights()
         if self._acted_on_states is not None or self._lstm_states is None:
             # Learning was stopped before its last step was stored, or the model was loaded without its recurrent states:

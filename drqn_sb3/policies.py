@@ -49,7 +49,8 @@ class DRQNPolicy(DQNPolicy):
         its initial weights are PyTorch's, with which little is left of it after 10 steps
     :param predictor: sizes of the hidden layers of a part that learns to predict the next observation from the memory and the
         action, so that the memory keeps track of what is not seen; the algorithm's ``prediction_coef`` weighs it.
-        Observations have to be vectors, or dicts with a vector ``"observation"``, of a scale of about one. ``None`` predicts
+        Observations have to be vectors, or dicts with a vector ``"observation"``, of a scale of about one, neither normalised
+        by ``VecNormalize`` nor stacked: one of nothing but zeros counts as hidden, and is not predicted. ``None`` predicts
         nothing
     """
 
@@ -247,7 +248,7 @@ def _parse_net_arch(net_arch: NetArch, default_encoder: list[int]) -> tuple[list
 
 def _check_sizes(name: str, sizes: Any) -> None:
     if not isinstance(sizes, list | tuple) or not all(_is_positive_integer(size) for size in sizes):
-        raise ValueError(f"{name} must give lists of layer sizes of at least 1, got {sizes!r}")
+        raise ValueError(f"{name} must have lists of layer sizes of at least 1, got {sizes!r}")
 
 
 def _check_cell(recurrent_cell: Any, hidden_size: Any, n_recurrent_layers: Any, dueling: Any) -> None:

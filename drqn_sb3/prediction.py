@@ -1,9 +1,8 @@
 """
 The next observation as a second lesson for the memory.
 
-What a Q-network's memory keeps is what its temporal-difference errors ask for, and those say little about where things are.
-Where observations are missing, a memory that also has to tell what is seen next learns far sooner to keep track of it. Axis
-order ``(time, batch, ...)``.
+What a Q-network's memory keeps is what its temporal-difference errors ask for; a predictor asks it to keep track of what is
+not seen as well. ``docs/experiments.md`` tells where it helped. Axis order ``(time, batch, ...)``.
 """
 
 from collections.abc import Sequence

@@ -15,7 +15,7 @@ nor Stable-Baselines3.
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,16 @@ unknown); training condition (None: likewise); training seed; agent steps traine
 hyperparameters; the model's file; and where it comes from. ``changes`` lists what was different (versions, git, machine)
 whenever the job was gone on with, most often nothing.
 """
+
+
+def without_shipped_budget(config: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Leave out the budget that hyperparameters name: the suite's ``steps`` have taken its place.
+
+    :param config: hyperparameters, as the zoo reads them
+    :return: the same without ``n_timesteps``
+    """
+    return {name: value for name, value in config.items() if name != "n_timesteps"}
 
 
 _REMEDY = f"Remove the {RESULT} in that folder, and have the command that has written it play the games again"

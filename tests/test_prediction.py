@@ -8,6 +8,7 @@ import pytest
 import torch as th
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
+from stable_baselines3.common.vec_env import VecNormalize
 from toy_env import ToyEnv
 
 from drqn_sb3 import DRQN, FlickerObservation, LastAction
@@ -111,6 +112,21 @@ def test_a_model_with_one_is_saved_and_loaded(precision: str, tmp_path: Path) ->
     assert loaded._learner.read_statistics()["prediction_error"] > 0
 
 
+def test_normalised_observations_are_named_when_it_is_made_and_when_it_learns() -> None:
+    def normalised(**kwargs: Any) -> VecNormalize:
+        return VecNormalize(make_vec_env(ToyEnv, n_envs=2), **kwargs)
+
+    words = "needs observations that are not normalised, got VecNormalize with norm_obs=True: set norm_obs=False"
+    with pytest.raises(ValueError, match=words):
+        make_model(normalised(), predictor=[4])
+    model = make_model(normalised(norm_obs=False), predictor=[4])
+    model.learn(60)
+    model.set_env(normalised())
+    with pytest.raises(ValueError, match=words):
+        model.learn(60)
+    make_model(normalised(), predictor=None).learn(60)
+
+
 def test_observations_that_are_no_vectors_are_named() -> None:
     words = 'predictor needs observations that are vectors, or dicts with a vector "observation", got'
     with pytest.raises(ValueError, match=words):
@@ -119,5 +135,5 @@ def test_observations_that_are_no_vectors_are_named() -> None:
 
 @pytest.mark.parametrize("predictor", [8, [0], ["8"], [True]])
 def test_sizes_that_make_no_layers_are_named(predictor: Any) -> None:
-    with pytest.raises(ValueError, match="predictor must give lists of layer sizes of at least 1, got"):
+    with pytest.raises(ValueError, match="predictor must have lists of layer sizes of at least 1, got"):
         make_model(predictor=predictor)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from eval.conditions import KINDS, WRAPPERS, Condition, split_wrappers
+from eval.conditions import KINDS, OUTERMOST, WRAPPERS, Condition, split_wrappers
 
 if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
@@ -50,7 +50,9 @@ def spec_from_config(
     :return: the same environment without its condition
     :raises ValueError: if an entry has a form, or names a ``vec_env_wrapper``, that can't be dealt with
     """
-    wrappers = [entry for entry in _entries(config, "env_wrapper") if _part_of(entry) is None]
+    entries = _entries(config, "env_wrapper")
+    _check_order(entries)
+    wrappers = [entry for entry in entries if _part_of(entry) is None]
     n_repeats = 1 if trained_under is None else trained_under.level("repeat")
     if n_repeats != 1:
         wrappers, own = split_wrappers(wrappers)
@@ -197,6 +199,17 @@ def _named(entry: Any) -> tuple[str, Mapping[str, Any]]:
         if isinstance(name, str) and isinstance(arguments or {}, Mapping):
             return name, arguments or {}
     raise ValueError(f"a wrapper must be a dotted name, or a dict of one with its arguments, got {entry!r}")
+
+
+def _check_order(entries: Sequence[Any]) -> None:
+    """A condition's wrappers are put beneath the outermost ones: elsewhere, the agent would see something else than in training."""
+    names = [_named(entry)[0].rsplit(".", 1)[-1] for entry in entries]
+    first = next((place for place, name in enumerate(names) if name in OUTERMOST), len(names))
+    outside = [name for name, entry in zip(names[first:], entries[first:], strict=True) if _part_of(entry) is not None]
+    if outside:
+        raise ValueError(
+            f"env_wrapper must have {names[first]} outside of what hides observations, got {', '.join(outside)} behind it"
+        )
 
 
 def _part_of(entry: Any) -> str | None:

@@ -27,7 +27,7 @@ from eval.report.findings import (
 from eval.report.planned import SETTINGS, compare_with_plans
 from eval.report.tasks import find_other_preprocessing, find_other_tasks, find_trained_elsewhere
 from eval.report.words import listed
-from eval.results import Result, ResultError, find_results, read_result
+from eval.results import Result, ResultError, find_results, read_result, without_shipped_budget
 
 LIBRARIES = ("drqn_sb3", "torch", "stable_baselines3")
 
@@ -217,7 +217,7 @@ def _changed_parts(result: Result) -> str:
 
 def _find_other_hyperparameters(results: Sequence[Result]) -> Iterator[str]:
     for (env, agent, trained), same in group(results, lambda result: run_of(result)[:3]).items():
-        names = _differences([result.facts["config"] for result in same])
+        names = _differences([without_shipped_budget(result.facts["config"]) for result in same])
         if names:
             yield f"different hyperparameters among the seeds of {full_name(env, agent, trained)}: {some(names)}"
 

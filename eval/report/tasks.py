@@ -59,7 +59,7 @@ def wrappers_of(result: Result) -> str:
     entries = [(name, arguments) for name, arguments in entries if name.rsplit(".", 1)[-1] not in WRAPPERS]
     held = (FRAME_SKIP, {"skip": int(Condition.parse(result.condition).level("repeat") or 1)}) if result.condition else None
     if held in entries:
-        # The condition's is the last: it is put behind the config's own
+        # The condition's is the last of these: it is put behind the task's
         del entries[len(entries) - 1 - entries[::-1].index(held)]
     for name, arguments in map(_entry, _listed(config.get("vec_env_wrapper"))):
         if name == NATIVE_ATARI:  # the same pictures, only faster

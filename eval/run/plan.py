@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.conditions import Condition
-from eval.results import RESULT
+from eval.results import RESULT, without_shipped_budget
 from eval.run.configs import ENVIRONMENT, Environments, check_hyperparameters, complete, find_config, is_resumable
 from eval.suite import Job, Suite, SuiteError
 
@@ -182,17 +182,13 @@ def _changes(folder: Path, description: dict[str, Any]) -> dict[str, list[str]]:
         former = json.loads(path.read_text())
     except ValueError as error:
         raise SuiteError(f"{path} is damaged ({error}): remove {folder}") from error
-    before, now = _without_shipped_budget(former), _without_shipped_budget(description)
+    before, now = _compared(former), _compared(description)
     parts = [name for name in now if name not in PLACE and before.get(name) != now[name]]
     return {name: _told(name, before.get(name), now[name]) for name in parts}
 
 
-def _without_shipped_budget(description: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the budget that an agent's hyperparameters name: the suite's steps take its place."""
-    config = description.get("config")
-    if not isinstance(config, dict):
-        return description
-    return {**description, "config": {name: value for name, value in config.items() if name != "n_timesteps"}}
+def _compared(description: dict[str, Any]) -> dict[str, Any]:
+    return {**description, "config": without_shipped_budget(description.get("config") or {})}
 
 
 def _told(name: str, former: Any, present: Any) -> list[str]:

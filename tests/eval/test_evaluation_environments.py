@@ -100,6 +100,12 @@ def test_what_an_agent_knows_by_itself_is_shown_in_the_dark() -> None:
     assert not obs["observation"].any() and obs["last_action"].tolist() == [[0, 1]]
 
 
+def test_what_hides_an_agents_own_actions_is_refused() -> None:
+    wrappers = [SKIP, "drqn_sb3.last_action.LastAction", FLICKER]
+    with pytest.raises(ValueError, match="LastAction outside of what hides observations, got FlickerObservation behind it"):
+        spec_from_config("CartPole-v1", {"env_wrapper": wrappers}, None)
+
+
 def test_two_wrappers_of_one_kind_are_no_condition() -> None:
     with pytest.raises(ValueError, match="twice"):
         condition_from_config({"env_wrapper": [FLICKER, FLICKER]})

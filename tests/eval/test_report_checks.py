@@ -277,6 +277,12 @@ def with_another_learning_rate(root: Path) -> None:
     make(root, DRQN._replace(seed=1), config={"learning_rate": 0.1})
 
 
+def test_a_budget_that_the_suites_steps_have_replaced_is_no_other_hyperparameter(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        make(tmp_path, DRQN._replace(seed=seed), config={"n_timesteps": 1e6 + seed})
+    assert findings_of(tmp_path) == []
+
+
 def with_further_conditions(root: Path) -> None:
     make(root, DQN)
     make(root, DRQN, evaluated=("normal", "flicker-0.5"))

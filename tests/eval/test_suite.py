@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from eval.conditions import Condition
+from eval.run.configs import find_config
 from eval.suite import SUITES, Evaluation, Suite, SuiteError, find_suite, read_suite
 
 SMALL: dict[str, Any] = {
@@ -246,6 +247,20 @@ def test_an_environment_may_have_conditions_of_its_own(tmp_path: Path) -> None:
         ("CartPoleNoVel-v1/dqn/normal", "normal"),
         ("CartPoleNoVel-v1/chance/untrained", "normal"),
     ]
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name.startswith("slimevolley")])
+def test_all_agents_explore_for_as_many_steps(name: str) -> None:
+    suite = read_suite(find_suite(name))
+    (env,) = suite.environments
+    configs = {agent.name: find_config(agent, env) for agent in suite.agents if agent.algo in ("drqn", "dqn")}
+    (steps,) = {job.steps for job in suite.jobs() if job.agent.name in configs}
+    explored = {
+        name: config["exploration_fraction"] * steps if "exploration_fraction" in config else config["exploration_steps"]
+        for name, config in configs.items()
+    }
+    assert {name for name in explored if not name.startswith("drqn")} >= {"dqn-1", "dqn-4"}
+    assert list(explored.values()) == [pytest.approx(explored["drqn"], rel=0.001)] * len(explored)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
