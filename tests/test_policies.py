@@ -325,10 +325,10 @@ WRONG_ARGUMENTS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "text memory": ({"memory_span": "10"}, ValueError, "memory_span must be None or .* got '10'"),
     "net_arch number": ({"net_arch": 64}, ValueError, "net_arch must have lists of layer sizes of at least 1, got 64"),
     "net_arch text": ({"net_arch": "64"}, ValueError, "net_arch must have lists .* got '64'"),
-    "net_arch zero": ({"net_arch": [64, 0]}, ValueError, r"net_arch must give .* at least 1, got \[64, 0\]"),
-    "net_arch true": ({"net_arch": [True]}, ValueError, r"net_arch must give .* got \[True\]"),
+    "net_arch zero": ({"net_arch": [64, 0]}, ValueError, r"net_arch must have .* at least 1, got \[64, 0\]"),
+    "net_arch true": ({"net_arch": [True]}, ValueError, r"net_arch must have .* got \[True\]"),
     "net_arch key": ({"net_arch": {"pi": [64]}}, ValueError, r'keys "encoder" and "head", got \[\'pi\'\]'),
-    "net_arch none": ({"net_arch": {"head": None}}, ValueError, "net_arch must give .* got None"),
+    "net_arch none": ({"net_arch": {"head": None}}, ValueError, "net_arch must have .* got None"),
     "unknown": ({"lstm_size": 3}, TypeError, "lstm_size"),
 }
 

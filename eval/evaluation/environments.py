@@ -202,7 +202,7 @@ def _named(entry: Any) -> tuple[str, Mapping[str, Any]]:
 
 
 def _check_order(entries: Sequence[Any]) -> None:
-    """A condition's wrappers are put beneath the outermost ones: elsewhere, the agent would see something else than in training."""
+    """A condition's wrappers are put beneath the outermost ones: what was elsewhere in training would be changed unseen."""
     names = [_named(entry)[0].rsplit(".", 1)[-1] for entry in entries]
     first = next((place for place, name in enumerate(names) if name in OUTERMOST), len(names))
     outside = [name for name, entry in zip(names[first:], entries[first:], strict=True) if _part_of(entry) is not None]
