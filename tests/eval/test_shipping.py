@@ -88,6 +88,32 @@ def fixture_shipped(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return to
 
 
+def test_an_agent_that_is_told_its_actions_is_trained_filmed_and_shipped(tmp_path: Path) -> None:
+    own_wrapper = "drqn_sb3.last_action.LastAction"
+    settings = {"policy": "MultiInputLstmPolicy", "policy_kwargs": "dict(hidden_size=8, predictor=[8])", "normalize": False}
+    changes = {
+        "environments": {"CartPole-v1": {"steps": 400, "conditions": ["flicker-0.5"]}},
+        "agents": {"told": {"algo": "drqn", "hyperparams": {**STEPS, **settings, "env_wrapper": own_wrapper}}},
+        "evaluation": {"games": 4, "n_envs": 2, "film_steps": 5},
+    }
+    path = tmp_path / "told.yml"
+    path.write_text(yaml.safe_dump({**SUITE, **changes}, sort_keys=False))
+    suite = read_suite(path)
+    plan = make_plan(suite, tmp_path / "results", "cpu")
+    write_plan(suite, tmp_path / "results", plan)
+    (job,) = plan
+    run(job)
+    result = read_result(job)
+    hiding = {"drqn_sb3.wrappers.FlickerObservation": {"observe_prob": 0.5}}
+    assert result.facts["config"]["env_wrapper"] == [hiding, own_wrapper]
+    assert result.video is not None
+    ship([job], tmp_path / "agents")
+    folder = tmp_path / "agents" / "drqn" / "CartPole-v1_1"
+    config = yaml.safe_load((folder / "CartPole-v1" / "config.yml").read_text())
+    assert config["env_wrapper"] == [hiding, own_wrapper]
+    assert DRQN.load(folder / "CartPole-v1.zip").q_net.predictor is not None
+
+
 def test_an_agent_lies_where_the_zoo_finds_it_and_only_what_playing_needs(shipped: Path) -> None:
     names = {
         "Recall-v0.zip",
