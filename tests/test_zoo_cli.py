@@ -78,7 +78,7 @@ def test_enjoy_opens_a_window(trained: Path) -> None:
 
 
 def test_enjoy_plays_without_one(trained: Path) -> None:
-    out = zoo(trained, "enjoy", "--algo", "dqn", "--env", ENV, "-f", "logs", "-n", "150", "--no-render")
+    out = zoo(trained, "enjoy", "--algo", "dqn", "--env", ENV, "-f", "logs", "-n", "500", "--no-render")
     assert "Mean reward: " in out
 
 

@@ -349,7 +349,7 @@ def test_the_run_is_the_zoos_with_shipped_hyperparameters(tmp_path: Path) -> Non
 
 
 WARM_UPS: dict[str, tuple[list[str], int]] = {
-    "shipped": ([], 100_000),
+    "shipped": ([], 200_000),
     "overridden": (["--params", "n_envs:1", "buffer_size:1_500"], 1500),
     "overridden, with an exponent": (["--params", "buffer_size:2e4"], 20_000),
     "given": (["--warm-up-steps", "70", "--params", "buffer_size:500"], 70),
@@ -428,7 +428,7 @@ def test_a_short_real_soak_ends_with_results(tmp_path: Path) -> None:
 def test_a_training_that_ends_by_itself_is_told_of(tmp_path: Path) -> None:
     run = python("-m", "eval", "soak", "--folder", str(tmp_path), "--interval", "0.5", "--params", "gamma:2")
     assert run.returncode == 1
-    assert "NOT FLAT: the warm-up, 100,000 steps, was not over" in run.stdout
+    assert "NOT FLAT: the warm-up, 200,000 steps, was not over" in run.stdout
     assert f"it ended before 60 minutes were over, see {tmp_path / 'training.log'}" in run.stdout
     assert json.loads((tmp_path / "results.json").read_text())["exit_status"] not in (0, EXIT_STATUS)
     assert read_samples(tmp_path)
