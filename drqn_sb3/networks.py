@@ -17,10 +17,13 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
+from torch.nn import functional as F
 
 from drqn_sb3.prediction import NextObservation
 from drqn_sb3.recurrent import CELLS, RecurrentCell, unroll, zero_states
 from drqn_sb3.type_aliases import RecurrentStates
+
+_LEAST_VARIANCE = 1e-4  # of pixels from 0 to 1: noise of less than 2.5 grey levels is not blown up
 
 
 class NatureConvolutions(BaseFeaturesExtractor):
@@ -33,10 +36,15 @@ class NatureConvolutions(BaseFeaturesExtractor):
 
     :param observation_space: image space, channels first, 36x36 or larger
     :param filters: how many there are in each of the three layers
+    :param standardize: whether to subtract each image's mean from it and divide it by its standard deviation, plus a little
+        that keeps images of one colour zero. Small things on a large dark ground are learned sooner then
+        (``docs/experiments.md``)
     :raises ValueError: if the space is another one, or ``filters`` is not a sequence of three positive whole numbers
     """
 
-    def __init__(self, observation_space: spaces.Box, filters: Sequence[int] = (32, 64, 64)) -> None:
+    def __init__(
+        self, observation_space: spaces.Box, filters: Sequence[int] = (32, 64, 64), standardize: bool = False
+    ) -> None:
         shape = observation_space.shape
         if shape is None or len(shape) != 3 or min(shape[1:]) < 36:
             raise ValueError(
@@ -46,6 +54,7 @@ class NatureConvolutions(BaseFeaturesExtractor):
         filters = _three_counts(filters)
         height, width = (((size - 8) // 4 + 1 - 4) // 2 + 1 - 2 for size in shape[1:])
         super().__init__(observation_space, features_dim=filters[2] * height * width)
+        self.standardize = standardize
         self.convolutions = nn.Sequential(
             nn.Conv2d(shape[0], filters[0], kernel_size=8, stride=4),
             nn.ReLU(inplace=True),
@@ -61,8 +70,20 @@ class NatureConvolutions(BaseFeaturesExtractor):
         :param observations: ``(n, channels, height, width)``, float
         :return: ``(n, features_dim)``
         """
+        if self.standardize:
+            observations = standardize(observations)
         # Channels last, which costs nothing to change to with one channel and is faster on processors and GPUs alike
         return self.convolutions(observations.to(memory_format=th.channels_last))
+
+
+def standardize(images: th.Tensor) -> th.Tensor:
+    """
+    Each image with mean 0 and standard deviation 1, or a little less; an image of one colour becomes zero.
+
+    :param images: ``(n, channels, height, width)``, float, from 0 to 1
+    :return: the same shape
+    """
+    return F.layer_norm(images, images.shape[1:], eps=_LEAST_VARIANCE)
 
 
 def _three_counts(filters: Any) -> tuple[int, ...]:

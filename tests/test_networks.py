@@ -10,7 +10,7 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
-from drqn_sb3.networks import DuelingHead, NatureConvolutions, RecurrentQNetwork
+from drqn_sb3.networks import DuelingHead, NatureConvolutions, RecurrentQNetwork, standardize
 
 N_ACTIONS = 4
 FRAMES = spaces.Box(0, 255, (2, 36, 36), np.uint8)
@@ -58,6 +58,30 @@ def test_numbers_of_filters_may_be_numpys(filters: Any) -> None:
 def test_wrong_numbers_of_filters_are_refused(filters: Any) -> None:
     with pytest.raises(ValueError, match=rf"filters must be three whole numbers of at least 1, got {re.escape(str(filters))}"):
         NatureConvolutions(spaces.Box(0, 255, (1, 84, 84), np.uint8), filters)
+
+
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_each_image_is_standardised_by_its_own_pixels(n_channels: int) -> None:
+    images = th.rand(4, n_channels, 84, 84, generator=th.Generator().manual_seed(0)) * th.tensor([1.0, 0.5, 0.1, 0.02]).view(
+        4, 1, 1, 1
+    )
+    for image, standardized in zip(images.numpy().astype(np.float64), standardize(images).numpy(), strict=True):
+        np.testing.assert_allclose(standardized, (image - image.mean()) / np.sqrt(image.var() + 1e-4), atol=1e-4)
+
+
+def test_an_image_of_one_colour_becomes_zero() -> None:
+    assert standardize(th.full((1, 1, 84, 84), 0.7)).abs().max() < 1e-4
+
+
+def test_standardised_convolutions_do_not_see_brightness_and_contrast() -> None:
+    th.manual_seed(0)
+    space = spaces.Box(0, 255, (1, 84, 84), np.uint8)
+    blind, seeing = NatureConvolutions(space, standardize=True), NatureConvolutions(space)
+    seeing.load_state_dict(blind.state_dict())
+    frames = th.rand(3, 1, 84, 84)
+    th.testing.assert_close(blind(frames * 0.5 + 0.3), blind(frames), atol=1e-3, rtol=0)
+    assert (seeing(frames * 0.5 + 0.3) - seeing(frames)).abs().max() > 0.01
+    th.testing.assert_close(blind(frames), seeing.convolutions(standardize(frames)))
 
 
 @pytest.mark.parametrize("n_channels", [1, 2])

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from drqn_sb3 import DRQN
 from drqn_sb3.losses import masked_huber_loss, n_step_targets
-from drqn_sb3.networks import NatureConvolutions, RecurrentQNetwork
+from drqn_sb3.networks import NatureConvolutions, RecurrentQNetwork, standardize
 from drqn_sb3.recurrent import LSTM, reset_states
 from drqn_sb3.type_aliases import RecurrentStates, SequenceSamples
 
@@ -124,8 +124,12 @@ def unroll_plainly(
     flat = _each(observations, lambda value: value.flatten(0, 1))
     weights = q_net.cell.weights(0)
     extractor = q_net.features_extractor
-    layers = extractor.convolutions if isinstance(extractor, NatureConvolutions) else extractor
-    features = q_net.encoder(layers(preprocess_obs(flat, q_net.observation_space, q_net.normalize_images)))
+    images = preprocess_obs(flat, q_net.observation_space, q_net.normalize_images)
+    layers = extractor
+    if isinstance(extractor, NatureConvolutions):
+        layers = extractor.convolutions
+        images = standardize(images) if extractor.standardize else images
+    features = q_net.encoder(layers(images))
     # (time * batch, features) -> (time, batch, gates * hidden_size)
     projected = F.linear(features, weights.weight_ih, weights.bias_ih).unflatten(0, tuple(episode_starts.shape))
     layer = tuple(state[0] for state in states)
