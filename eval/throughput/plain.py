@@ -124,12 +124,11 @@ def unroll_plainly(
     flat = _each(observations, lambda value: value.flatten(0, 1))
     weights = q_net.cell.weights(0)
     extractor = q_net.features_extractor
-    images = preprocess_obs(flat, q_net.observation_space, q_net.normalize_images)
-    layers = extractor
-    if isinstance(extractor, NatureConvolutions):
-        layers = extractor.convolutions
-        images = standardize(images) if extractor.standardize else images
-    features = q_net.encoder(layers(images))
+    scaled = preprocess_obs(flat, q_net.observation_space, q_net.normalize_images)
+    if isinstance(extractor, NatureConvolutions) and isinstance(scaled, th.Tensor):
+        features = q_net.encoder(extractor.convolutions(standardize(scaled) if extractor.standardize else scaled))
+    else:
+        features = q_net.encoder(extractor(scaled))
     # (time * batch, features) -> (time, batch, gates * hidden_size)
     projected = F.linear(features, weights.weight_ih, weights.bias_ih).unflatten(0, tuple(episode_starts.shape))
     layer = tuple(state[0] for state in states)

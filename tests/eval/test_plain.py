@@ -17,6 +17,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "stored states and burn-in": {"initial_state": "stored", "burn_in": 3, "n_steps": 3},
     "without double Q-learning": {"double_q": False, "n_steps": 2},
     "a GRU": {"policy_kwargs": {"recurrent_cell": "gru"}},
+    "standardised images": {"policy_kwargs": {"features_extractor_kwargs": {"standardize": True}}},
 }
 EACH_KIND = pytest.mark.parametrize("kind", KINDS)
 
