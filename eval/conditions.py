@@ -73,6 +73,8 @@ the task.
 OUTERMOST = frozenset({"LastAction"})
 """Names of the classes that no condition goes around: their part of an observation is never hidden."""
 
+_RESHAPING = frozenset({"FlattenObservation"})  # which goes behind those, so that networks of vectors can have them
+
 
 def class_name(entry: Any) -> str:
     """
@@ -85,11 +87,14 @@ def class_name(entry: Any) -> str:
 def split_wrappers(env_wrapper: Sequence[Any]) -> tuple[list[Any], list[Any]]:
     """
     :param env_wrapper: of a zoo config, a list
-    :return: those of the task (and of a condition), and the :data:`OUTERMOST` ones behind them
+    :return: those of the task (and of a condition), and the :data:`OUTERMOST` ones behind them, flattened or not
     """
-    n_task = len(env_wrapper)
-    while n_task and class_name(env_wrapper[n_task - 1]) in OUTERMOST:
+    names = [class_name(entry) for entry in env_wrapper]
+    n_task = len(names)
+    while n_task and names[n_task - 1] in OUTERMOST | _RESHAPING:
         n_task -= 1
+    while n_task < len(names) and names[n_task] in _RESHAPING:
+        n_task += 1
     return list(env_wrapper[:n_task]), list(env_wrapper[n_task:])
 
 

@@ -87,6 +87,10 @@ def test_its_wrappers_go_around_the_task_and_beneath_what_an_agent_knows_by_itse
     assert condition.around([]) == hiding
     assert condition.around([skip]) == [skip, *hiding]
     assert condition.around([skip, own]) == [skip, *hiding, own]
+    flat = "gymnasium.wrappers.FlattenObservation"
+    assert condition.around([skip, own, flat]) == [skip, *hiding, own, flat]
+    assert condition.around([skip, flat]) == [skip, flat, *hiding], "flattened is still to be hidden"
+    assert condition.around([flat, own]) == [flat, *hiding, own]
     assert condition.around([own, skip]) == [own, skip, *hiding], "not the outermost one: where it stands is what was meant"
     assert Condition().around([skip, own]) == [skip, own]
 

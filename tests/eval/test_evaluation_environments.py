@@ -100,6 +100,18 @@ def test_what_an_agent_knows_by_itself_is_shown_in_the_dark() -> None:
     assert not obs["observation"].any() and obs["last_action"].tolist() == [[0, 1]]
 
 
+def test_what_an_agent_knows_by_itself_is_shown_in_the_dark_when_flattened() -> None:
+    own = ["drqn_sb3.last_action.LastAction", "gymnasium.wrappers.FlattenObservation"]
+    condition = Condition.parse("flicker-0")
+    spec = spec_from_config("CartPole-v1", {"env_wrapper": condition.around(own)}, None, condition)
+    assert spec.env_wrapper == own
+    env = make_env(spec, condition, 0, 1, 1)
+    env.reset()
+    obs = env.step(np.array([1]))[0]
+    env.close()
+    assert sorted(obs[0].tolist()) == [0, 0, 0, 0, 0, 1]
+
+
 def test_what_hides_an_agents_own_actions_is_refused() -> None:
     wrappers = [SKIP, "drqn_sb3.last_action.LastAction", FLICKER]
     with pytest.raises(ValueError, match="LastAction outside of what hides observations, got FlickerObservation behind it"):
