@@ -85,6 +85,17 @@ def test_standardised_convolutions_do_not_see_brightness_and_contrast() -> None:
 
 
 @pytest.mark.parametrize("n_channels", [1, 2])
+def test_channels_last_is_what_the_convolutions_get(n_channels: int) -> None:
+    extractor = NatureConvolutions(spaces.Box(0, 255, (n_channels, 84, 84), np.uint8))
+    frames, got = th.rand(3, n_channels, 84, 84), []
+    extractor.convolutions.register_forward_pre_hook(lambda _module, args: got.append(args[0]))
+    for images in (frames, frames[:, :, ::2, 3:]):  # one that does not lie in one piece
+        extractor(images)
+        assert th.equal(got[-1], images) and got[-1].is_contiguous(memory_format=th.channels_last)
+    assert (got[0].data_ptr() == frames.data_ptr()) == (n_channels == 1), "one channel needs no copy"
+
+
+@pytest.mark.parametrize("n_channels", [1, 2])
 def test_channels_last_gives_the_same_features_and_gradients(n_channels: int) -> None:
     th.manual_seed(0)
     extractor = NatureConvolutions(spaces.Box(0, 255, (n_channels, 84, 84), np.uint8))
