@@ -226,7 +226,7 @@ SHIPPED = {
     "smoke": (2, 3, ["normal"]),
     "small-tasks": (5, 6, ["normal"]),
     "slimevolley-state": (1, 5, ["hide_velocity"]),
-    "slimevolley-state-flicker": (1, 7, ["hide_velocity+flicker-0.5"]),
+    "slimevolley-state-flicker": (1, 5, ["hide_velocity+flicker-0.5"]),
     "slimevolley": (1, 5, ["normal", "flicker-0.5"]),
     "atari-flicker": (10, 3, ["flicker-0.5"]),
     "atari-normal": (9, 3, ["normal"]),
@@ -259,7 +259,7 @@ def test_all_agents_explore_for_as_many_steps(name: str) -> None:
         name: config["exploration_fraction"] * steps if "exploration_fraction" in config else config["exploration_steps"]
         for name, config in configs.items()
     }
-    assert {name for name in explored if not name.startswith("drqn")} >= {"dqn-1", "dqn-4"}
+    assert {name for name in explored if not name.startswith("drqn")} >= {"dqn-1"} and len(explored) > 2
     assert list(explored.values()) == [pytest.approx(explored["drqn"], rel=0.001)] * len(explored)
 
 
