@@ -259,7 +259,8 @@ def test_all_agents_explore_for_as_many_steps(name: str) -> None:
         name: config["exploration_fraction"] * steps if "exploration_fraction" in config else config["exploration_steps"]
         for name, config in configs.items()
     }
-    assert {name for name in explored if not name.startswith("drqn")} >= {"dqn-1"} and len(explored) > 2
+    stacked = "dqn-10" if name == "slimevolley-state-flicker" else "dqn-4"
+    assert set(explored) == {"drqn", "dqn-1", stacked}
     assert list(explored.values()) == [pytest.approx(explored["drqn"], rel=0.001)] * len(explored)
 
 
