@@ -109,6 +109,7 @@ def test_what_an_agent_knows_by_itself_is_shown_in_the_dark_when_flattened() -> 
     env.reset()
     obs = env.step(np.array([1]))[0]
     env.close()
+    assert isinstance(obs, np.ndarray)
     assert sorted(obs[0].tolist()) == [0, 0, 0, 0, 0, 1]
 
 
