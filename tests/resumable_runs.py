@@ -73,6 +73,7 @@ def stacked_pixels() -> VecEnv:
 
 def stock_dqn() -> DQN:
     kwargs = {name: value for name, value in SMALL.items() if name not in ("sequence_length", "exploration_steps")}
+    kwargs["train_freq"] = 8
     buffer_kwargs = {"n_stack": 3, "n_steps": 2, "gamma": 0.99}
     return DQN(
         "CnnPolicy", stacked_pixels(), replay_buffer_class=FrameStackReplayBuffer, replay_buffer_kwargs=buffer_kwargs, **kwargs
@@ -88,9 +89,9 @@ def drqn(make_env: Callable[[], VecEnv], policy: str = "MlpLstmPolicy", **kwargs
 
 
 MODELS: dict[str, Callable[[], BaseAlgorithm]] = {
-    "slimevolley pixels": partial(drqn, slimevolley_pixels, "CnnLstmPolicy"),
-    "slimevolley pixels in bfloat16": partial(drqn, slimevolley_pixels, "CnnLstmPolicy", precision="bfloat16"),
-    "pong": partial(drqn, pong, "CnnLstmPolicy"),
+    "slimevolley pixels": partial(drqn, slimevolley_pixels, "CnnLstmPolicy", train_freq=8),
+    "slimevolley pixels in bfloat16": partial(drqn, slimevolley_pixels, "CnnLstmPolicy", precision="bfloat16", train_freq=16),
+    "pong": partial(drqn, pong, "CnnLstmPolicy", train_freq=8),
     "stored states, burn-in, n steps, normalised": partial(
         drqn, slimevolley_state, burn_in=2, n_steps=3, initial_state="stored"
     ),

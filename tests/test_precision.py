@@ -160,9 +160,10 @@ def test_both_networks_follow(change: str) -> None:
 @pytest.mark.parametrize("space", SPACES)
 def test_every_cell_and_space_learns_in_bfloat16(cell: str, space: str) -> None:
     policy_kwargs = {"recurrent_cell": cell, "n_recurrent_layers": 2, "dueling": True}
-    model = make_model(space=space, precision="bfloat16", burn_in=2, initial_state="stored", policy_kwargs=policy_kwargs)
+    stored = {"burn_in": 2, "initial_state": "stored", "batch_size": 4}
+    model = make_model(space=space, precision="bfloat16", policy_kwargs=policy_kwargs, **stored)
     before = [parameter.clone() for parameter in model.q_net.parameters()]
-    model.learn(120)
+    model.learn(80)
     assert all(th.isfinite(parameter).all() for parameter in model.q_net.parameters())
     assert any(not th.equal(one, other) for one, other in zip(before, model.q_net.parameters(), strict=True))
 

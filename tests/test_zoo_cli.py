@@ -52,8 +52,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(params=["drqn", "dqn"])
+@pytest.fixture(params=["drqn", pytest.param("dqn", marks=pytest.mark.slow)])
 def algo(request: pytest.FixtureRequest) -> str:
+    """An agent of the command: ours, and in the slow tests the zoo's own too."""
     return str(request.param)
 
 
@@ -62,6 +63,7 @@ def config(run: Path) -> dict[str, Any]:
     return dict(loaded)
 
 
+@pytest.mark.parametrize("algo", ["drqn", "dqn"])
 def test_train_leaves_what_the_zoo_leaves(trained: Path, algo: str) -> None:
     run = trained / "logs" / algo / f"{ENV}_1"
     entry = yaml.safe_load(hyperparams_file(f"{algo}.yml").read_text())[ENV]
@@ -77,6 +79,7 @@ def test_enjoy_opens_a_window(trained: Path) -> None:
     assert f"Loading logs/drqn/{ENV}_1/best_model.zip" in out
 
 
+@pytest.mark.slow
 def test_enjoy_plays_without_one(trained: Path) -> None:
     out = zoo(trained, "enjoy", "--algo", "dqn", "--env", ENV, "-f", "logs", "-n", "500", "--no-render")
     assert "Mean reward: " in out
