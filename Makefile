@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CODE := drqn_sb3 eval tests
 PEERS := pfrl torchrl
+# What is imported is compiled once and kept, whatever the surroundings say (containers often forbid it): tests and checks start
+# hundreds of processes.
+export PYTHONDONTWRITEBYTECODE :=
 TORCH := $(shell sed -n 's/^\(torch==[^ ;]*\).*/\1/p' constraints.txt)
 
 .DEFAULT_GOAL := help
@@ -68,13 +71,13 @@ $(READY): pyproject.toml constraints.txt drqn_sb3/_zoo_hook.py drqn_sb3/drqn_sb3
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed" if sys.version_info < (3, 10) else 0)'
 	@echo "building $(VENV): a few minutes"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile $(TORCH)
-	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	@touch $@
 
 # PyTorch first here too, the same as ours.
 $(VENV)-%/.ready: eval/throughput/peers/%.txt constraints.txt
 	test -x $(VENV)-$*/bin/python || $(PYTHON) -m venv $(VENV)-$*
-	$(VENV)-$*/bin/python -m pip install --quiet --no-compile $(TORCH)
-	$(VENV)-$*/bin/python -m pip install --quiet --no-compile -r $<
+	$(VENV)-$*/bin/python -m pip install --quiet $(TORCH)
+	$(VENV)-$*/bin/python -m pip install --quiet -r $<
 	@touch $@
