@@ -73,7 +73,6 @@ def stacked_pixels() -> VecEnv:
 
 def stock_dqn() -> DQN:
     kwargs = {name: value for name, value in SMALL.items() if name not in ("sequence_length", "exploration_steps")}
-    kwargs["train_freq"] = 8
     buffer_kwargs = {"n_stack": 3, "n_steps": 2, "gamma": 0.99}
     return DQN(
         "CnnPolicy", stacked_pixels(), replay_buffer_class=FrameStackReplayBuffer, replay_buffer_kwargs=buffer_kwargs, **kwargs
