@@ -490,7 +490,7 @@ def terminated(folder: Path, times: int, pause: float = 0.0) -> subprocess.Compl
     )
 
 
-@pytest.mark.parametrize("times", [pytest.param(1, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize("times", [1, 3])
 def test_told_to_stop_a_run_makes_a_last_checkpoint_and_leaves_in_order(times: int, tmp_path: Path) -> None:
     run = terminated(tmp_path, times)
     assert run.returncode == 143, run.stderr
