@@ -7,10 +7,11 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.type_aliases import GymEnv
-from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, is_vecenv_wrapped, unwrap_vec_normalize
 
 from drqn_sb3.buffers import SequenceReplayBuffer
 from drqn_sb3.checks import check_integer, is_number
+from drqn_sb3.last_action import OBSERVATION
 from drqn_sb3.policies import DRQNPolicy
 from drqn_sb3.precision import PRECISIONS
 
@@ -87,10 +88,15 @@ def check_prediction(model: "DRQN") -> None:
     See whether a predictor, if there is one, can tell hidden observations from shown ones.
 
     :param model: a model that is set up
-    :raises ValueError: if observations are normalised, which makes something else of the zeros that a hidden one consists of
+    :raises ValueError: if observations are normalised, which makes something else of the zeros that a hidden one consists of,
+        or stacked, where a hidden one stands beside those shown before
     """
+    if model.q_net.predictor is None:
+        return
+    if model.env is not None and is_vecenv_wrapped(model.env, VecFrameStack):
+        raise ValueError("a policy with a predictor needs single observations, got VecFrameStack: its memory does without")
     normalize = model.get_vec_normalize_env()
-    if model.q_net.predictor is not None and normalize is not None and normalize.norm_obs:
+    if normalize is not None and normalize.norm_obs and OBSERVATION in (normalize.norm_obs_keys or [OBSERVATION]):
         raise ValueError(
             "a policy with a predictor needs observations that are not normalised, got VecNormalize with norm_obs=True: "
             "set norm_obs=False (and scale them in a wrapper inside of what hides them)"

@@ -14,6 +14,16 @@ def is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
+def is_positive_integer(value: Any) -> bool:
+    """
+    Tell whether a value is a whole number of at least 1.
+
+    :param value: anything
+    :return: whether it is; True is not
+    """
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
+
+
 def check_integer(name: str, value: Any, least: int) -> None:
     """
     Check an argument that has to be a whole number of at least so much.

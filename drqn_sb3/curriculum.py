@@ -16,8 +16,10 @@ class FlickerCurriculum(BaseCallback):
 
     The probability that an observation is shown begins at ``initial_prob``, comes linearly to that of each environment's
     :class:`~drqn_sb3.wrappers.FlickerObservation` (its ``observe_prob``) over a share of the budget, and stays there. Where
-    nothing flickers, nothing is done but to warn of it. It is for any algorithm; environments that a callback evaluates on are
-    left alone. Of what is logged, ``rollout/observe_prob`` is the present probability, a mean over environments.
+    not every environment flickers, nothing is done but to warn of it. It is for any algorithm; environments that a callback
+    evaluates on are left alone. When training ends, however early, ``observe_prob`` holds again. The very first observation,
+    which is drawn before, is shown as often as ``observe_prob`` has it. Of what is logged, ``rollout/observe_prob`` is the
+    present probability, a mean over environments.
 
     In a zoo config::
 
@@ -41,24 +43,28 @@ class FlickerCurriculum(BaseCallback):
         self.fraction = float(fraction)
         self.initial_prob = float(initial_prob)
         self._stage = -1
-        self._shown: list[float] | None = None  # probabilities, by environment; None where nothing flickers
+        self._shown: list[float] | None = None  # probabilities, by environment; None where not all flicker
 
     def _on_training_start(self) -> None:
         self._stage, self._shown = -1, [] if self.training_env.has_attr(_METHOD) else None
         if self._shown is None:
-            warnings.warn("FlickerCurriculum does nothing here: no environment has a FlickerObservation", stacklevel=2)
+            warnings.warn("FlickerCurriculum does nothing here: not every environment has a FlickerObservation", stacklevel=2)
         self._ease()
 
     def _on_step(self) -> bool:
         self._ease()
         return True
 
+    def _on_training_end(self) -> None:
+        if self._shown is not None:
+            self.training_env.env_method(_METHOD, self.initial_prob, 1.0)
+
     def _ease(self) -> None:
         """Tell the environments how far the curriculum is, when it has come to another stage."""
         if self._shown is None:
             return
         # A function of the steps alone, so that a run that is resumed goes on as it would have
-        done = self.num_timesteps / (self.fraction * self.model._total_timesteps)
+        done = self.num_timesteps / max(self.fraction * self.model._total_timesteps, 1)
         stage = min(int(done * _N_STAGES), _N_STAGES)
         if stage != self._stage:
             self._stage = stage

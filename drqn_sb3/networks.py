@@ -7,7 +7,6 @@ Axis order ``(time, batch, ...)``; recurrent states are tuples of ``(n_layers, b
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from numbers import Integral
 from typing import Any
 
 import torch as th
@@ -19,6 +18,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 from torch.nn import functional as F
 
+from drqn_sb3.checks import is_positive_integer
 from drqn_sb3.prediction import NextObservation
 from drqn_sb3.recurrent import CELLS, RecurrentCell, unroll, zero_states
 from drqn_sb3.type_aliases import RecurrentStates
@@ -97,7 +97,7 @@ def _channels_last(images: th.Tensor) -> th.Tensor:
 def _three_counts(filters: Any) -> tuple[int, ...]:
     """Check numbers of filters; numpy's integers become Python's."""
     counts = tuple(filters) if isinstance(filters, Iterable) else ()
-    if len(counts) != 3 or not all(isinstance(n, Integral) and not isinstance(n, bool) and int(n) >= 1 for n in counts):
+    if len(counts) != 3 or not all(map(is_positive_integer, counts)):
         raise ValueError(f"filters must be three whole numbers of at least 1, got {filters}")
     return tuple(map(int, counts))
 
@@ -144,6 +144,8 @@ class RecurrentQNetwork(BasePolicy):
     :param dueling: whether the head splits into value and advantage
     :param memory_span: steps that the cell's initial weights keep what was seen for; ``None`` leaves them PyTorch's
     :param predictor: sizes of the hidden layers that predict the next observation; ``None`` predicts nothing
+    :raises ValueError: if there is no vector to predict
+    :raises NotImplementedError: if the cell does not say how to begin with such a span
     """
 
     action_space: spaces.Discrete

@@ -4,7 +4,6 @@ Policies made of two recurrent Q-networks, the online and the target one.
 Recurrent states are tuples of ``(n_layers, batch, hidden_size)``.
 """
 
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
+from drqn_sb3.checks import is_number, is_positive_integer
 from drqn_sb3.networks import NatureConvolutions, RecurrentQNetwork
 from drqn_sb3.recurrent import CELLS, RecurrentCell
 from drqn_sb3.type_aliases import RecurrentStates
@@ -52,6 +52,9 @@ class DRQNPolicy(DQNPolicy):
         Observations have to be vectors, or dicts with a vector ``"observation"``, of a scale of about one, neither normalised
         by ``VecNormalize`` nor stacked: one of nothing but zeros counts as hidden, and is not predicted. ``None`` predicts
         nothing
+    :raises TypeError: if a class, or True or False, is something else
+    :raises ValueError: if sizes, the cell or its span are not as above, observations are not such as the policy, or the
+        predictor, is for
     """
 
     q_net: RecurrentQNetwork  # type: ignore[assignment]
@@ -80,7 +83,7 @@ class DRQNPolicy(DQNPolicy):
     ) -> None:
         encoder, head = _parse_net_arch(net_arch, list(self.default_encoder))
         _check_cell(recurrent_cell, hidden_size, n_recurrent_layers, dueling)
-        _check_memory_span(memory_span)
+        _check_memory_span(memory_span, recurrent_cell)
         if predictor is not None:
             _check_sizes("predictor", predictor)
         _check_extractor(features_extractor_class, observation_space)
@@ -247,8 +250,8 @@ def _parse_net_arch(net_arch: NetArch, default_encoder: list[int]) -> tuple[list
 
 
 def _check_sizes(name: str, sizes: Any) -> None:
-    if not isinstance(sizes, list | tuple) or not all(_is_positive_integer(size) for size in sizes):
-        raise ValueError(f"{name} must have lists of layer sizes of at least 1, got {sizes!r}")
+    if not isinstance(sizes, list | tuple) or not all(is_positive_integer(size) for size in sizes):
+        raise ValueError(f"{name} must be a list of layer sizes of at least 1, got {sizes!r}")
 
 
 def _check_cell(recurrent_cell: Any, hidden_size: Any, n_recurrent_layers: Any, dueling: Any) -> None:
@@ -256,20 +259,19 @@ def _check_cell(recurrent_cell: Any, hidden_size: Any, n_recurrent_layers: Any, 
     if not is_class and not (isinstance(recurrent_cell, str) and recurrent_cell in CELLS):
         raise ValueError(f"recurrent_cell must be one of {sorted(CELLS)} or a RecurrentCell class, got {recurrent_cell!r}")
     for name, value in (("hidden_size", hidden_size), ("n_recurrent_layers", n_recurrent_layers)):
-        if not _is_positive_integer(value):
+        if not is_positive_integer(value):
             raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
     if not isinstance(dueling, bool):
         raise TypeError(f"dueling must be True or False, got {dueling!r}")
 
 
-def _check_memory_span(memory_span: Any) -> None:
-    is_number = isinstance(memory_span, Real) and not isinstance(memory_span, bool)
-    if memory_span is not None and not (is_number and 2 <= memory_span < float("inf")):
+def _check_memory_span(memory_span: Any, recurrent_cell: str | type[RecurrentCell]) -> None:
+    if memory_span is None:
+        return
+    if not (is_number(memory_span) and 2 <= memory_span < float("inf")):
         raise ValueError(f"memory_span must be None or a number of steps of at least 2, got {memory_span!r}")
-
-
-def _is_positive_integer(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
+    if isinstance(recurrent_cell, type) and recurrent_cell.set_memory_span is RecurrentCell.set_memory_span:
+        raise ValueError(f"memory_span must be None for {recurrent_cell.__name__}, which does not define set_memory_span()")
 
 
 def _check_extractor(features_extractor_class: type[BaseFeaturesExtractor], observation_space: spaces.Space) -> None:

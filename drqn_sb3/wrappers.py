@@ -7,6 +7,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from drqn_sb3.checks import is_number
+
 _FLOAT_MAX = float(np.finfo(np.float32).max)
 
 VELOCITY_INDICES: dict[str, tuple[int, ...]] = {
@@ -108,7 +110,7 @@ class FlickerObservation(_SeesLess, gym.utils.RecordConstructorArgs):
         gym.utils.RecordConstructorArgs.__init__(self, observe_prob=observe_prob)
         _SeesLess.__init__(self, env)
         self.observe_prob = float(observe_prob)
-        self._present_prob = self.observe_prob
+        self._eased_prob: float | None = None  # None where observe_prob holds
         self.observation_space = _with_zeros(env.observation_space)
 
     def ease_flicker(self, initial_prob: float, done: float) -> float:
@@ -118,11 +120,17 @@ class FlickerObservation(_SeesLess, gym.utils.RecordConstructorArgs):
         :param initial_prob: probability that an observation is shown at the curriculum's start, from 0 to 1
         :param done: share of the curriculum that is over, from 0 to 1: then ``observe_prob`` holds
         :return: the present probability
+        :raises TypeError: if an argument is not a number
+        :raises ValueError: if an argument is not between 0 and 1
         """
         check_prob("initial_prob", initial_prob)
         check_prob("done", done)
-        self._present_prob = initial_prob + (self.observe_prob - initial_prob) * done if done < 1 else self.observe_prob
+        self._eased_prob = initial_prob + (self.observe_prob - initial_prob) * done if done < 1 else None
         return self._present_prob
+
+    @property
+    def _present_prob(self) -> float:
+        return self.observe_prob if self._eased_prob is None else self._eased_prob
 
     def _see(self, obs: Any, info: dict[str, Any], is_first: bool) -> tuple[Any, dict[str, Any]]:
         observed = bool(self._generator.random() < self._present_prob)
@@ -167,7 +175,7 @@ class NoisyObservation(_SeesLess, gym.utils.RecordConstructorArgs):
     _STREAM = 0x4015E
 
     def __init__(self, env: gym.Env, noise_std: float = 0.1) -> None:
-        if not _is_number(noise_std):
+        if not is_number(noise_std):
             raise TypeError(f"noise_std must be a number of 0 or more, got {noise_std!r}")
         if not 0.0 <= noise_std < np.inf:
             raise ValueError(f"noise_std must be finite and 0 or more, got {noise_std!r}")
@@ -266,7 +274,7 @@ class HideVelocity(gym.ObservationWrapper, gym.utils.RecordConstructorArgs):
     :param indices: which numbers are hidden, from 0 to ``n - 1``; ``None`` looks them up by the environment's id
     :raises TypeError: if the observation space is no ``Box``, or an index is no whole number
     :raises ValueError: if observations are no vectors, an index is out of range, or ``indices`` is ``None`` and the
-        environment's velocities are not known
+        environment's velocities are not known, or are no longer where they were
     """
 
     def __init__(self, env: gym.Env, indices: Sequence[int] | None = None) -> None:
@@ -302,6 +310,12 @@ def _known_velocities(env: gym.Env) -> list[int]:
     if env_id not in VELOCITY_INDICES:
         known = ", ".join(VELOCITY_INDICES)
         raise ValueError(f"indices must be given for {env_id}, whose velocities are not known (known: {known})")
+    own, got = env.unwrapped.observation_space.shape, env.observation_space.shape
+    if got != own:
+        raise ValueError(
+            f"indices must be given where a wrapper has changed the shape of {env_id}'s observations, got {got} instead of "
+            f"{own}: or hide velocities inside of that wrapper"
+        )
     return list(VELOCITY_INDICES[env_id])
 
 
@@ -310,10 +324,6 @@ def _checked_indices(indices: Sequence[int]) -> list[int]:
         if isinstance(index, bool) or not isinstance(index, int | np.integer):
             raise TypeError(f"indices must be whole numbers, got {index!r}")
     return [int(index) for index in indices]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def check_prob(name: str, prob: Any) -> None:
@@ -325,7 +335,7 @@ def check_prob(name: str, prob: Any) -> None:
     :raises TypeError: if it is not a number
     :raises ValueError: if it is not from 0 to 1
     """
-    if not _is_number(prob):
+    if not is_number(prob):
         raise TypeError(f"{name} must be a number from 0 to 1, got {prob!r}")
     if not 0.0 <= prob <= 1.0:
         raise ValueError(f"{name} must be from 0 to 1, got {prob!r}")

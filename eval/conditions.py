@@ -173,8 +173,16 @@ class Condition:
 
         :param env_wrapper: of a zoo config, a list, without a condition's
         :return: the same with the condition's
+        :raises ValueError: if one of the :data:`OUTERMOST` ones stands further in, where the condition would hide its part
         """
         of_task, of_agent = split_wrappers(env_wrapper)
+        inner = OUTERMOST.intersection(map(class_name, of_task))
+        if self.parts and inner:
+            behind = [class_name(entry) for entry in of_task]
+            raise ValueError(
+                f"env_wrapper must end in {', '.join(inner)} where something is hidden ({self}), flattened or not: "
+                f"got {', '.join(behind)}"
+            )
         return [*of_task, *self.env_wrappers(), *of_agent]
 
 

@@ -11,7 +11,7 @@ import yaml
 from rl_zoo3.utils import get_callback_list
 from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecFrameStack
 from toy_env import ToyEnv
 
@@ -72,6 +72,20 @@ def test_on_policy_algorithms_and_stacks_of_frames_take_it_too() -> None:
     assert probs[0, 0] == pytest.approx(1 - 0.5 / 128, abs=0.5 / 200) and probs[-1, 0] == 0.5
 
 
+def test_training_that_ends_early_leaves_environments_as_they_were() -> None:
+    model = make_model(DummyVecEnv([flickering]))
+    stop = StopTrainingOnMaxEpisodes(max_episodes=1)
+    model.learn(10_000, callback=[FlickerCurriculum(), stop])
+    assert model.num_timesteps < 100
+    assert model.env is not None and model.env.get_attr("_present_prob") == [0.5]
+
+
+def test_a_budget_of_nothing_is_none_of_its_business() -> None:
+    model = make_model(DummyVecEnv([flickering]))
+    model.learn(0, callback=FlickerCurriculum())
+    assert model.num_timesteps == 0
+
+
 def test_the_present_probability_is_logged() -> None:
     model = make_model(DummyVecEnv([flickering]))
     learn(model, 100, fraction=1.0)
@@ -86,7 +100,7 @@ def test_every_run_begins_anew() -> None:
 @pytest.mark.parametrize("make", [lambda: DummyVecEnv([ToyEnv]), lambda: SubprocVecEnv([ToyEnv])], ids=["dummy", "sub"])
 def test_where_nothing_flickers_nothing_is_done_but_to_warn(make: Any) -> None:
     env = make()
-    with pytest.warns(UserWarning, match="does nothing here: no environment has a FlickerObservation"):
+    with pytest.warns(UserWarning, match="does nothing here: not every environment has a FlickerObservation"):
         make_model(env).learn(40, callback=FlickerCurriculum())
     env.close()
 

@@ -305,6 +305,7 @@ COMBINATIONS = {
 COMBINATIONS["2 layers"] = {"burn_in": 3, "n_steps": 3, "initial_state": "stored", "n_layers": 2}
 COMBINATIONS["dueling"] = {"burn_in": 3, "n_steps": 2, "dueling": True, "cell": "gru"}
 COMBINATIONS["predictor"] = {"burn_in": 3, "n_steps": 1, "predictor": [6], "prediction_coef": 0.7}
+COMBINATIONS["predictor, GRU"] = {"cell": "gru", "n_steps": 2, "predictor": [6], "prediction_coef": 0.5}
 COMBINATIONS["predictor, stored"] = {"initial_state": "stored", "n_steps": 3, "predictor": [], "prediction_coef": 2}
 
 
@@ -424,7 +425,16 @@ class Row:
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize("double_q", [True, False], ids=["double", "single"])
 def test_sequential_replay_carries_the_state_from_update_to_update(cell: str, n_steps: int, double_q: bool) -> None:
-    model = make_model(cell, n_layers=2, n_steps=n_steps, double_q=double_q, replay="sequential", learning_rate=1e-2)
+    assert_sequential_updates_equal(cell=cell, n_layers=2, n_steps=n_steps, double_q=double_q)
+
+
+def test_sequential_replay_teaches_a_predictor() -> None:
+    assert_sequential_updates_equal(n_steps=3, predictor=[6], prediction_coef=0.5)
+
+
+def assert_sequential_updates_equal(**kwargs: Any) -> None:
+    """Compare some updates, and the states that they hand on, with plain walks."""
+    model = make_model(**kwargs, replay="sequential", learning_rate=1e-2)
     histories = live_twice(model)
     sampler = RecordedWindows(SEQUENCE, np.random.default_rng(2))
     replay_buffer(model).sampler = sampler

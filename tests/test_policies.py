@@ -14,7 +14,7 @@ from torch import nn
 from toy_env import POLICIES, SPACES, VECTOR
 
 from drqn_sb3.policies import CnnLstmPolicy, DRQNPolicy, MlpLstmPolicy, MultiInputLstmPolicy
-from drqn_sb3.recurrent import GRU, LSTM
+from drqn_sb3.recurrent import GRU, LSTM, RecurrentCell
 
 N_ACTIONS, N_ENVS, TIME = 4, 3, 6
 CLASSES: dict[str, type[DRQNPolicy]] = {"CnnLstmPolicy": CnnLstmPolicy, "MultiInputLstmPolicy": MultiInputLstmPolicy}
@@ -307,6 +307,13 @@ def test_a_policy_survives_being_saved_and_loaded(make: Callable[[], DRQNPolicy]
     assert_states_close(policy.predict(observation)[1], loaded.predict(observation)[1])
 
 
+class Spanless(RecurrentCell):
+    """A cell of one's own that does not say how to begin with a span of memory."""
+
+    n_states = 1
+    cell_class = nn.RNNCell
+
+
 WRONG_ARGUMENTS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "unknown cell": ({"recurrent_cell": "rnn"}, ValueError, r"recurrent_cell must be one of \['gru', 'lstm'\] .* got 'rnn'"),
     "cell instance": ({"recurrent_cell": LSTM(3, 3)}, ValueError, r"recurrent_cell must be .* got LSTM\("),
@@ -323,12 +330,17 @@ WRONG_ARGUMENTS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "no memory": ({"memory_span": float("nan")}, ValueError, "memory_span must be None or .* got nan"),
     "true memory": ({"memory_span": True}, ValueError, "memory_span must be None or .* got True"),
     "text memory": ({"memory_span": "10"}, ValueError, "memory_span must be None or .* got '10'"),
-    "net_arch number": ({"net_arch": 64}, ValueError, "net_arch must have lists of layer sizes of at least 1, got 64"),
-    "net_arch text": ({"net_arch": "64"}, ValueError, "net_arch must have lists .* got '64'"),
-    "net_arch zero": ({"net_arch": [64, 0]}, ValueError, r"net_arch must have .* at least 1, got \[64, 0\]"),
-    "net_arch true": ({"net_arch": [True]}, ValueError, r"net_arch must have .* got \[True\]"),
+    "no span": (
+        {"memory_span": 5, "recurrent_cell": Spanless},
+        ValueError,
+        r"memory_span must be None for Spanless, which does not define set_memory_span\(\)",
+    ),
+    "net_arch number": ({"net_arch": 64}, ValueError, "net_arch must be a list of layer sizes of at least 1, got 64"),
+    "net_arch text": ({"net_arch": "64"}, ValueError, "net_arch must be a list .* got '64'"),
+    "net_arch zero": ({"net_arch": [64, 0]}, ValueError, r"net_arch must be .* at least 1, got \[64, 0\]"),
+    "net_arch true": ({"net_arch": [True]}, ValueError, r"net_arch must be .* got \[True\]"),
     "net_arch key": ({"net_arch": {"pi": [64]}}, ValueError, r'keys "encoder" and "head", got \[\'pi\'\]'),
-    "net_arch none": ({"net_arch": {"head": None}}, ValueError, "net_arch must have .* got None"),
+    "net_arch none": ({"net_arch": {"head": None}}, ValueError, "net_arch must be .* got None"),
     "unknown": ({"lstm_size": 3}, TypeError, "lstm_size"),
 }
 

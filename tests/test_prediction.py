@@ -8,7 +8,7 @@ import pytest
 import torch as th
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize
 from toy_env import ToyEnv
 
 from drqn_sb3 import DRQN, FlickerObservation, LastAction
@@ -127,6 +127,16 @@ def test_normalised_observations_are_named_when_it_is_made_and_when_it_learns() 
     make_model(normalised(), predictor=None).learn(60)
 
 
+def test_what_else_is_normalised_does_not_matter() -> None:
+    env = VecNormalize(make_vec_env(lambda: LastAction(FlickerObservation(ToyEnv())), n_envs=2), norm_obs_keys=["last_action"])
+    make_model(env, predictor=[4]).learn(60)
+
+
+def test_stacked_observations_are_refused() -> None:
+    with pytest.raises(ValueError, match="a policy with a predictor needs single observations, got VecFrameStack"):
+        make_model(VecFrameStack(make_vec_env(ToyEnv, n_envs=2), 2), predictor=[4])
+
+
 def test_observations_that_are_no_vectors_are_named() -> None:
     words = 'predictor needs observations that are vectors, or dicts with a vector "observation", got'
     with pytest.raises(ValueError, match=words):
@@ -135,5 +145,5 @@ def test_observations_that_are_no_vectors_are_named() -> None:
 
 @pytest.mark.parametrize("predictor", [8, [0], ["8"], [True]])
 def test_sizes_that_make_no_layers_are_named(predictor: Any) -> None:
-    with pytest.raises(ValueError, match="predictor must have lists of layer sizes of at least 1, got"):
+    with pytest.raises(ValueError, match="predictor must be a list of layer sizes of at least 1, got"):
         make_model(predictor=predictor)

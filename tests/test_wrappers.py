@@ -9,12 +9,14 @@ import pytest
 import yaml
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
+from gymnasium.wrappers import FlattenObservation, FrameStackObservation
 from rl_zoo3.utils import get_wrapper_class
 from rl_zoo3.wrappers import MaskVelocityWrapper
 from stable_baselines3.common.atari_wrappers import AtariWrapper
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 
+from drqn_sb3 import LastAction
 from drqn_sb3.checkpoints.env_state import get_env_state, set_env_state
 from drqn_sb3.envs import DiscreteActions, SlimeVolleyAtariWrapper
 from drqn_sb3.wrappers import VELOCITY_INDICES, FlickerObservation, FrozenObservation, HideVelocity, NoisyObservation
@@ -405,6 +407,16 @@ BAD: dict[str, tuple[Callable[[], gym.Env], type[Exception], str]] = {
         lambda: HideVelocity(Constant(IMAGE), [0]),
         ValueError,
         "indices must be of the numbers of a vector",
+    ),
+    "velocities of stacked frames": (
+        lambda: HideVelocity(FlattenObservation(FrameStackObservation(gym.make("CartPole-v1"), 4))),
+        ValueError,
+        r"where a wrapper has changed the shape of CartPole-v1's observations, got \(16,\) instead of \(4,\): or hide",
+    ),
+    "velocities behind the last action": (
+        lambda: HideVelocity(FlattenObservation(LastAction(gym.make("CartPole-v1")))),
+        ValueError,
+        "indices must be given where a wrapper has changed",
     ),
     "indices of a dict": (lambda: HideVelocity(Constant(NESTED), [0]), TypeError, "observation_space must be a Box, got Dict"),
     "index above": (lambda: HideVelocity(Constant(BOX), [3]), ValueError, r"indices must be.*got \[3\]"),

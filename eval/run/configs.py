@@ -79,7 +79,8 @@ def complete(config: Mapping[str, Any], condition: Condition, algo: str, resumab
     :param algo: the zoo's name of the algorithm
     :param resumable: whether checkpoints can hold the run
     :return: hyperparameters for the zoo
-    :raises SuiteError: if they hide observations by themselves, or have environments that no wrapper goes with
+    :raises SuiteError: if they hide observations by themselves, or have environments that no wrapper goes with, or one that
+        the condition would hide a part of that is not to be hidden
     """
     config = dict(config)
     wrappers = _listed(config.get("env_wrapper"))
@@ -89,7 +90,10 @@ def complete(config: Mapping[str, Any], condition: Condition, algo: str, resumab
     if condition.parts:
         if "native_atari" in str(config.get("vec_env_wrapper")):
             raise SuiteError(f"condition must be normal with drqn_sb3.envs.native_atari, got {condition}: use AtariWrapper")
-        config["env_wrapper"] = condition.around(wrappers)
+        try:
+            config["env_wrapper"] = condition.around(wrappers)
+        except ValueError as error:
+            raise SuiteError(str(error)) from error
     callbacks = _listed(config.get("callback"))
     if resumable:
         if algo in STACKED and not config.get("replay_buffer_class"):

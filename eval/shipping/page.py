@@ -105,6 +105,12 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 def _use(card: dict[str, Any], place: Path) -> str:
     parts = ["## Use", _fence("bash", _commands(card, place))]
+    if card["algo"] == "drqn":
+        model = (place / f"{folder_of(card['env'])}.zip").as_posix()
+        parts.append(
+            f"It needs the package drqn_sb3. In Python: `drqn_sb3.DRQN.load({model!r})`, for environments that are wrapped and"
+            " normalised as it was trained, see below."
+        )
     if _ends_early(card["training"]["config"]):
         parts.append(
             "`enjoy` shows episodes as the agent was trained on them: a point or life that is lost may end one, and what it"

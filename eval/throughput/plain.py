@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from drqn_sb3 import DRQN
 from drqn_sb3.losses import masked_huber_loss, n_step_targets
 from drqn_sb3.networks import NatureConvolutions, RecurrentQNetwork, standardize
+from drqn_sb3.prediction import prediction_error
 from drqn_sb3.recurrent import LSTM, reset_states
 from drqn_sb3.type_aliases import RecurrentStates, SequenceSamples
 
@@ -40,7 +41,8 @@ class PlainDRQN(DRQN):
         starts = th.as_tensor(self._last_episode_starts, dtype=th.bool, device=self.device).unsqueeze(0)
         with th.no_grad():
             observations = _each(obs_as_tensor(self._last_obs, self.device), lambda value: value.unsqueeze(0))
-            q_values, self._lstm_states = unroll_plainly(self.q_net, observations, self._lstm_states, starts, starts & False)
+            outputs, self._lstm_states = unroll_plainly(self.q_net, observations, self._lstm_states, starts, starts & False)
+            q_values = self.q_net.head(outputs)
         epsilon = 1.0 if self.num_timesteps < learning_starts else self.exploration_rate
         actions = self._explore(q_values[0].argmax(dim=1).cpu().numpy(), epsilon)
         return actions, actions
@@ -71,18 +73,26 @@ class PlainDRQN(DRQN):
         :return: the loss, a scalar
         """
         begin, stop = self.burn_in, self.burn_in + self.sequence_length
-        q_values, last_q_values = self._unroll_parts(self.q_net, samples)
+        outputs, last_q_values = self._unroll_parts(self.q_net, samples)
+        q_values = self.q_net.head(outputs)
         with th.no_grad():
-            target_q_values = th.cat(self._unroll_parts(self.q_net_target, samples))
+            target_outputs, last_target_q_values = self._unroll_parts(self.q_net_target, samples)
+            target_q_values = th.cat((self.q_net_target.head(target_outputs), last_target_q_values))
             judges = th.cat((q_values, last_q_values)) if self.double_q else target_q_values
             values = target_q_values.gather(2, judges.argmax(dim=2, keepdim=True)).squeeze(2)
             ends = (samples.terminated[begin:], samples.truncated[begin:])
             targets = n_step_targets(samples.rewards[begin:], *ends, values, self.gamma, self.n_steps)
         chosen = q_values.gather(2, samples.actions[begin:stop].unsqueeze(2)).squeeze(2)
-        return masked_huber_loss(chosen, targets, samples.mask)
+        loss = masked_huber_loss(chosen, targets, samples.mask)
+        if self.q_net.predictor is None:
+            return loss
+        predictions = self.q_net.predictor(outputs, samples.actions[begin:stop])
+        following = _each(samples.observations, lambda value: value[begin + 1 : stop + 1])
+        error = prediction_error(predictions, following, samples.terminated[begin:stop], samples.mask)
+        return loss + self.prediction_coef * error
 
     def _unroll_parts(self, q_net: RecurrentQNetwork, samples: SequenceSamples) -> tuple[th.Tensor, th.Tensor]:
-        """Q-values of the training and of the bootstrap slots; only the former carry gradients."""
+        """What the cell gives in the training slots, with gradients, and Q-values of the bootstrap slots, without."""
         begin, stop = self.burn_in, self.burn_in + self.sequence_length
         initial = q_net.zero_states(samples.mask.shape[1])
         if self.initial_state == "stored":
@@ -96,10 +106,10 @@ class PlainDRQN(DRQN):
 
         with th.no_grad():
             states = run(slice(begin), initial)[1] if begin > 0 else initial
-        q_values, states = run(slice(begin, stop), states)
+        outputs, states = run(slice(begin, stop), states)
         with th.no_grad():
-            last_q_values, _ = run(slice(stop, None), states)
-        return q_values, last_q_values
+            last_outputs, _ = run(slice(stop, None), states)
+            return outputs, q_net.head(last_outputs)
 
 
 def unroll_plainly(
@@ -111,7 +121,8 @@ def unroll_plainly(
     initial_states: RecurrentStates | None = None,
 ) -> tuple[th.Tensor, RecurrentStates]:
     """
-    Q-values along sequences, step by step; see :meth:`drqn_sb3.networks.RecurrentQNetwork.unroll`.
+    What the recurrent cell gives along sequences, step by step; see
+    :meth:`drqn_sb3.networks.RecurrentQNetwork.unroll_cell`.
 
     :param q_net: the network, whose recurrent cell has one layer
     :param observations: ``(time, batch, *observation_shape)``, or a dict of such
@@ -119,7 +130,7 @@ def unroll_plainly(
     :param episode_starts: ``(time, batch)``, bool
     :param window_starts: ``(time, batch)``, bool
     :param initial_states: what states are put back to where a window starts; zeros when ``None``
-    :return: ``(time, batch, n_actions)``, and the states after the last step
+    :return: ``(time, batch, hidden_size)``, and the states after the last step
     """
     flat = _each(observations, lambda value: value.flatten(0, 1))
     weights = q_net.cell.weights(0)
@@ -139,7 +150,7 @@ def unroll_plainly(
         projected_t = projected[time] + weights.bias_hh if isinstance(q_net.cell, LSTM) else projected[time]
         layer = q_net.cell.step(0, projected_t, layer)
         outputs.append(layer[0])
-    return q_net.head(th.stack(outputs)), tuple(state.unsqueeze(0) for state in layer)
+    return th.stack(outputs), tuple(state.unsqueeze(0) for state in layer)
 
 
 def _each(observations: Any, change: Any) -> Any:

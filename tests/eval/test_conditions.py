@@ -91,8 +91,15 @@ def test_its_wrappers_go_around_the_task_and_beneath_what_an_agent_knows_by_itse
     assert condition.around([skip, own, flat]) == [skip, *hiding, own, flat]
     assert condition.around([skip, flat]) == [skip, flat, *hiding], "flattened is still to be hidden"
     assert condition.around([flat, own]) == [flat, *hiding, own]
-    assert condition.around([own, skip]) == [own, skip, *hiding], "not the outermost one: where it stands is what was meant"
     assert Condition().around([skip, own]) == [skip, own]
+
+
+@pytest.mark.parametrize("behind", ["rl_zoo3.wrappers.FrameSkip", "drqn_sb3.wrappers.HideVelocity"])
+def test_nothing_is_hidden_of_what_an_agent_knows_by_itself(behind: str) -> None:
+    wrappers = ["drqn_sb3.last_action.LastAction", behind]
+    with pytest.raises(ValueError, match=rf"must end in LastAction .*flicker-0\.5.* got LastAction, {behind.split('.')[-1]}"):
+        Condition.parse("flicker-0.5").around(wrappers)
+    assert Condition().around(wrappers) == wrappers
 
 
 @pytest.mark.parametrize("text", ["repeat-2", "hide_velocity", "noise-0.1", "freeze-0.5", "flicker-0.5"])

@@ -9,7 +9,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import Logger
 from toy_env import SPACES, ToyEnv
 
-from drqn_sb3 import DRQN
+from drqn_sb3 import DRQN, FlickerObservation, LastAction
 from eval.throughput.plain import PlainDRQN
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -18,18 +18,23 @@ KINDS: dict[str, dict[str, Any]] = {
     "without double Q-learning": {"double_q": False, "n_steps": 2},
     "a GRU": {"policy_kwargs": {"recurrent_cell": "gru"}},
     "standardised images": {"policy_kwargs": {"features_extractor_kwargs": {"standardize": True}}},
+    "a predictor": {"policy_kwargs": {"predictor": [16]}, "prediction_coef": 0.5, "n_steps": 3},
 }
 EACH_KIND = pytest.mark.parametrize("kind", KINDS)
 
 
 def make_pair(precision: str, kind: str, space: str = "image, channels last", **kwargs: Any) -> tuple[DRQN, PlainDRQN]:
-    """A fast model and a plain one that are alike and have seen the same."""
+    """A fast model and a plain one that are alike and have seen the same: images, but for a predictor."""
     kwargs = {"learning_starts": 100, "buffer_size": 600, "seed": 0, **KINDS[kind], **kwargs}
     kwargs["policy_kwargs"] = {"hidden_size": 64, **kwargs.get("policy_kwargs", {})}
     models = []
     for model_class in (DRQN, PlainDRQN):
-        env = make_vec_env(lambda: ToyEnv(SPACES[space], max_length=20), n_envs=2, seed=0)
-        policy = "CnnLstmPolicy" if space.startswith("image") else "MlpLstmPolicy"
+        if "predictor" in kwargs["policy_kwargs"]:
+            env = make_vec_env(lambda: LastAction(FlickerObservation(ToyEnv(max_length=20))), n_envs=2, seed=0)
+            policy = "MultiInputLstmPolicy"
+        else:
+            env = make_vec_env(lambda: ToyEnv(SPACES[space], max_length=20), n_envs=2, seed=0)
+            policy = "CnnLstmPolicy" if space.startswith("image") else "MlpLstmPolicy"
         models.append(model_class(policy, env, **{**kwargs, "precision": precision}))
     fast, plain = models
     assert isinstance(plain, PlainDRQN)

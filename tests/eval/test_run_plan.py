@@ -10,7 +10,7 @@ from eval.conditions import Condition
 from eval.run.cli import has_parts, plan
 from eval.run.configs import complete, find_config, is_resumable
 from eval.run.plan import check_begun, check_suite, make_plan, write_plan
-from eval.suite import Suite, SuiteError, find_suite, read_suite
+from eval.suite import SUITES, Suite, SuiteError, find_suite, read_suite
 
 PROGRESS = "eval.run.training.ProgressCallback"
 CHECKPOINTS = "drqn_sb3.RunCheckpointCallback"
@@ -361,6 +361,16 @@ def test_native_games_show_everything(tmp_path: Path) -> None:
         complete(config, Condition.parse("flicker-0.5"), "drqn", True)
 
 
+def test_wrappers_whose_part_a_condition_would_hide_are_refused_before_training(tmp_path: Path) -> None:
+    wrappers = ["drqn_sb3.last_action.LastAction", {"rl_zoo3.wrappers.FrameSkip": {"skip": 2}}]
+    agents = {"told": {"algo": "drqn", "hyperparams": {"policy": "MultiInputLstmPolicy", "env_wrapper": wrappers}}}
+    suite = {"environments": {"CartPole-v1": {"steps": 1}}, "agents": agents}
+    assert len(planned(a_suite(tmp_path, **suite), tmp_path / "normal")) == 1
+    for change in ({"conditions": ["flicker-0.5"]}, {"evaluation": {"games": 1, "sweep": {"flicker": [1.0, 0.5]}}}):
+        with pytest.raises(SuiteError, match=r"must end in LastAction .*flicker-0.5.* got LastAction, FrameSkip"):
+            planned(a_suite(tmp_path, **suite, **change), tmp_path / "hidden")
+
+
 def test_a_plug_in_plays_in_the_environments_of_the_agent_that_it_is_like(tmp_path: Path) -> None:
     agents = {"drqn": {"algo": "drqn"}, "chance": {"plug_in": "eval.evaluation.agents.RandomAgent", "like": "drqn"}}
     suite = a_suite(tmp_path, environments={"SlimeVolley-v0": {"steps": 1}}, agents=agents)
@@ -369,7 +379,7 @@ def test_a_plug_in_plays_in_the_environments_of_the_agent_that_it_is_like(tmp_pa
     assert (chance["condition"], chance["steps"], chance["plug_in"]) == (None, 0, "eval.evaluation.agents.RandomAgent")
 
 
-@pytest.mark.parametrize("name", ["smoke", "slimevolley", "atari-flicker", "atari-normal", "replication"])
+@pytest.mark.parametrize("name", sorted(path.stem for path in SUITES.glob("*.yml")))
 def test_every_job_of_a_shipped_suite_can_be_planned(name: str, tmp_path: Path) -> None:
     suite = read_suite(find_suite(name))
     jobs = make_plan(suite, tmp_path).values()
