@@ -228,6 +228,7 @@ SHIPPED = {
     "slimevolley-state": (1, 5, ["hide_velocity"]),
     "slimevolley-state-flicker": (1, 5, ["hide_velocity+flicker-0.5"]),
     "slimevolley": (1, 5, ["normal", "flicker-0.5"]),
+    "pong": (1, 2, ["normal", "flicker-0.5"]),
     "atari-flicker": (10, 3, ["flicker-0.5"]),
     "atari-normal": (9, 3, ["normal"]),
     "replication": (1, 17, ["normal"]),
