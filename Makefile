@@ -29,7 +29,7 @@ bench: $(READY) ## measure how fast everything is, beside what else there is (BE
 
 bench-peers: $(PEERS:%=$(VENV)-%/.ready) ## build environments of their own for the libraries that bench compares with
 
-# One thread per worker: pytest runs three of them, which often wait for processes of their own.
+# One thread per worker: pytest runs four of them, which often wait for processes of their own.
 test: $(READY) ## run the test suite without the learning tests (PYTEST_ARGS=...)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 

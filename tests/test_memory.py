@@ -20,7 +20,7 @@ from drqn_sb3 import FrameStackReplayBuffer, SequenceReplayBuffer
 FRAME = 84 * 84
 ACTIONS = spaces.Discrete(6)
 HIDDEN_SIZE = 512
-N_SLOTS = 6_000
+N_SLOTS = 3_000
 
 
 def stacks(n_stack: int) -> spaces.Box:
@@ -60,8 +60,8 @@ def n_slots_of(n_steps: int, length: int) -> int:
 
 
 WORLDS = {
-    "one environment, long episodes": (1, 3_000),
-    "eight environments, long episodes": (8, 700),
+    "one environment, long episodes": (1, 1_500),
+    "eight environments, long episodes": (8, 350),
     "eight environments, episodes of 100 steps": (8, 100),
     "three environments, episodes of 10 steps": (3, 10),
     "two environments, episodes of one step": (2, 1),
