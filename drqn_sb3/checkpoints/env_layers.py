@@ -29,7 +29,7 @@ _CONFIGURATION |= {"_cached_spec", "_saved_kwargs", "_ezpickle_args", "_ezpickle
 _RESULTS = "results_writer"
 _OF_CLASSES: dict[type, set[str]] = {
     AtariEnv: {"ale", "_action_set"},
-    # What it has looked at: it only warns, and these belong together
+    # What it has looked at: see _end_checks
     PassiveEnvChecker: {"checked_reset", "checked_step", "checked_render", "checked_data_reuse", "_previous_data"},
     VecNormalize: {"training", "norm_obs", "norm_reward"},
 }
@@ -149,6 +149,14 @@ def restore_layer(layer: Any, state: dict[str, Any], restorer: Restorer) -> None
         setattr(layer, name, now() - state["elapsed"])
     if state.get("results") is not None:
         _restore_results(getattr(layer, _RESULTS, None), state["results"])
+    if isinstance(layer, PassiveEnvChecker):
+        _end_checks(layer)
+
+
+def _end_checks(checker: PassiveEnvChecker) -> None:
+    """It looks at the first reset and the steps after it, and fails if a step comes first, as it does in the midst of an episode."""
+    checker.checked_reset = checker.checked_step = checker.checked_data_reuse = True
+    checker._previous_data = None
 
 
 def _can_tell(layer: Any) -> bool:

@@ -176,6 +176,25 @@ def test_a_state_of_before_the_first_reset_can_be_restored() -> None:
     np.testing.assert_array_equal(other.reset(), env.reset())  # the seeds that make_vec_env left for it
 
 
+@pytest.mark.parametrize("world", ["Breakout", "CartPole", "CartPole, flickering, processes"])
+def test_what_was_never_reset_goes_on_in_the_midst_of_a_game(world: str) -> None:
+    make, before, _ = WORLDS[world]
+    env, other, another = make(1), make(2), make(3)
+    try:
+        env.reset()
+        actions = actions_of(env, 0, before + 60)
+        play(env, actions[:before])
+        state = get_env_state(env)
+        for each in (other, another):
+            set_env_state(each, state)
+        assert_same(play(other, actions[before:]), play(env, actions[before:]))
+        set_env_state(env, state)
+        np.testing.assert_array_equal(another.reset(), env.reset())  # a step, where a lost life counts as an end
+    finally:
+        for each in (env, other, another):
+            each.close()
+
+
 def test_actions_drawn_from_the_space_go_on() -> None:
     env, other = of("CartPole-v1")(1), of("CartPole-v1")(2)
     env.action_space.seed(5)
