@@ -26,7 +26,7 @@ FILES = {str(path.relative_to(FOLDER)): path for path in sorted(FOLDER.rglob("*.
 CONFIGS: dict[str, dict[str, dict[str, Any]]] = {name: yaml.safe_load(path.read_text()) for name, path in FILES.items()}
 ENTRIES = [(name, env_id) for name, config in CONFIGS.items() for env_id in config]
 # What the entries that name no environment are tried on
-STAND_INS = {"default": "Acrobot-v1", "atari": "PongNoFrameskip-v4"}
+STAND_INS = {"default": "Acrobot-v1", "atari": "BreakoutNoFrameskip-v4"}
 
 
 def algorithm(name: str) -> str:
@@ -149,7 +149,7 @@ def test_the_papers_preset_is_the_papers_network(tmp_path: Path) -> None:
     q_net = build("presets/paper_drqn.yml", "atari", tmp_path).q_net
     shapes = [tuple(weights.shape) for weights in q_net.parameters() if weights.ndim > 1]
     convolutions = [(32, 1, 8, 8), (64, 32, 4, 4), (64, 64, 3, 3)]
-    assert shapes == [*convolutions, (4 * 512, 64 * 7 * 7), (4 * 512, 512), (6, 512)]
+    assert shapes == [*convolutions, (4 * 512, 64 * 7 * 7), (4 * 512, 512), (4, 512)]
 
 
 @pytest.mark.parametrize("agent", ["drqn", "dqn"])

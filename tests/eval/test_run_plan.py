@@ -285,7 +285,10 @@ def test_what_no_checkpoint_can_hold_is_trained_all_the_same(tmp_path: Path) -> 
 def test_games_of_the_paper_compare_memory_and_little_else(tmp_path: Path) -> None:
     for name in ("atari-flicker", "atari-normal"):
         suite = read_suite(find_suite(name))
-        drqn, dqn = (find_config(suite.agents[i], "PongNoFrameskip-v4") for i in range(2))
+        drqn, *others = [find_config(suite.agents[0], env) for env in suite.environments]
+        defaults = {"policy_kwargs": None, "initial_state": "zero"}
+        assert all({**defaults, **other, "n_timesteps": 1e7} == {**defaults, **drqn} for other in others), "one setting"
+        dqn = find_config(suite.agents[1], "BowlingNoFrameskip-v4")
         same = (
             "n_envs",
             "n_steps",
