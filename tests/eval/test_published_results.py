@@ -77,7 +77,8 @@ def test_every_row_of_scores_in_the_readme_is_a_report_s() -> None:
     readme = (ROOT / "README.md").read_text()
     (section,) = re.findall(r"## Results\n(.*?)\n## ", readme, flags=re.DOTALL)
     tables = re.findall(r"\n\| Agent .*?\n\| ---.*?\n(.*?)\n\n", section, flags=re.DOTALL)
-    for rows, suite in zip(tables, ("pong", "pong", "slimevolley-state", "slimevolley-state-flicker", "small-tasks"), strict=True):
+    suites = ("pong", "pong", "slimevolley-state", "slimevolley-state-flicker", "small-tasks")
+    for rows, suite in zip(tables, suites, strict=True):
         report = (ROOT / "eval" / "results" / suite / "report" / "report.md").read_text()
         assert len(rows.splitlines()) >= 2 and f"\n{rows}\n" in report
     for picture in re.findall(r"\((eval/results/[^)]*)\)", readme):
