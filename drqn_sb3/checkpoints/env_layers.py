@@ -154,7 +154,7 @@ def restore_layer(layer: Any, state: dict[str, Any], restorer: Restorer) -> None
 
 
 def _end_checks(checker: PassiveEnvChecker) -> None:
-    """Have it check no more: it expects a reset before the first step, and fails where a run goes on in the midst of an episode."""
+    """Have it check no more: it expects a reset first, and fails where a run goes on in the midst of an episode."""
     checker.checked_reset = checker.checked_step = checker.checked_data_reuse = True
     checker._previous_data = None
 

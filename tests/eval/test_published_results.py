@@ -86,7 +86,8 @@ def test_every_row_of_scores_in_the_readme_is_a_report_s() -> None:
     )
     for rows, (suite, caption) in zip(tables, captions, strict=True):
         report = (ROOT / "eval" / "results" / suite / "report" / "report.md").read_text()
-        (table,) = re.findall(rf"^Final scores in {re.escape(caption)} .*\n\n.*\n.*\n((?:\|.*\n)+)", report, flags=re.MULTILINE)
+        pattern = rf"^Final scores in {re.escape(caption)} .*\n\n.*\n.*\n((?:\|.*\n)+)"
+        (table,) = re.findall(pattern, report, flags=re.MULTILINE)
         assert len(rows.splitlines()) >= 2 and f"{rows}\n" == table
     for picture in re.findall(r"\((eval/results/[^)]*)\)", readme):
         assert (ROOT / picture).exists(), picture
