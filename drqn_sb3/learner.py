@@ -10,17 +10,15 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch as th
-from stable_baselines3.common.type_aliases import PyTorchObs
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from drqn_sb3.allocator import keep_freed_memory
 from drqn_sb3.cuda_graph import CapturedUpdate, fit_optimizer
 from drqn_sb3.finite import diverged, find_spoilt
 from drqn_sb3.losses import masked_huber_loss, masked_mean, n_step_targets
-from drqn_sb3.networks import RecurrentQNetwork
+from drqn_sb3.networks import RecurrentQNetwork, map_observations
 from drqn_sb3.policies import DRQNPolicy
 from drqn_sb3.precision import Replica
-from drqn_sb3.prediction import prediction_error
 from drqn_sb3.type_aliases import RecurrentStates, SequenceSamples
 
 _TELLING = ("loss", "grad_norm")  # the statistics that are not finite if anything is not
@@ -164,6 +162,9 @@ class Learner:
         """
         settings = self.settings
         begin, stop = settings.burn_in, settings.burn_in + settings.sequence_length
+        observations = samples.observations
+        # Once for both networks
+        samples = samples._replace(observations=self.online.network.prepare(observations))
         online_initial, target_initial = self._initial_states(samples)
         outputs, last_q_values, online_states = self._unroll_online(samples, online_initial)
         q_values = self.online.network.head(outputs)
@@ -189,9 +190,9 @@ class Learner:
             }
         predictor = self.online.network.predictor
         if predictor is not None:
-            following = _part_of(samples.observations, slice(begin + 1, stop + 1))
+            following = map_observations(observations, lambda value: value[begin + 1 : stop + 1])
             predictions = predictor(outputs, samples.actions[begin:stop])
-            error = prediction_error(predictions, following, samples.terminated[begin:stop], samples.mask)
+            error = predictor.error(predictions, following, samples.terminated[begin:stop], samples.mask)
             loss = loss + settings.prediction_coef * error
             statistics["prediction_error"] = error.detach()
         return loss, statistics
@@ -298,7 +299,7 @@ def _unroll(
     states: RecurrentStates | None,
     initial_states: RecurrentStates | None,
 ) -> tuple[th.Tensor, RecurrentStates]:
-    """Q-values of a part of the windows, from its states on, and the states after it."""
+    """Q-values of a part of windows that are prepared, from its states on, and the states after it."""
     outputs, states = _unroll_cell(network, samples, part, states, initial_states)
     return network.head(outputs), states
 
@@ -310,15 +311,9 @@ def _unroll_cell(
     states: RecurrentStates | None,
     initial_states: RecurrentStates | None,
 ) -> tuple[th.Tensor, RecurrentStates]:
-    """The cell's outputs in a part of the windows, from its states on, and the states after it."""
+    """The cell's outputs in a part of windows that are prepared, from its states on, and the states after it."""
     if states is None:
         states = network.zero_states(samples.mask.shape[1])
     starts = (samples.episode_starts[part], samples.window_starts[part])
-    return network.unroll_cell(_part_of(samples.observations, part), states, *starts, initial_states)
-
-
-def _part_of(observations: PyTorchObs, part: slice) -> PyTorchObs:
-    """Some of the windows' slots."""
-    if isinstance(observations, dict):
-        return {key: value[part] for key, value in observations.items()}
-    return observations[part]
+    observations = map_observations(samples.observations, lambda value: value[part])
+    return network.unroll_prepared(observations, states, *starts, initial_states)

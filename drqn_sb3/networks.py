@@ -5,21 +5,21 @@ Features of each observation -> encoder layers -> recurrent cell -> head layers 
 Axis order ``(time, batch, ...)``; recurrent states are tuples of ``(n_layers, batch, hidden_size)``.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.preprocessing import is_image_space, preprocess_obs
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 from torch.nn import functional as F
 
 from drqn_sb3.checks import is_positive_integer
-from drqn_sb3.prediction import NextObservation
+from drqn_sb3.prediction import NextObservation, make_predictor
 from drqn_sb3.recurrent import CELLS, RecurrentCell, unroll, zero_states
 from drqn_sb3.type_aliases import RecurrentStates
 
@@ -70,8 +70,22 @@ class NatureConvolutions(BaseFeaturesExtractor):
         :param observations: ``(n, channels, height, width)``, float
         :return: ``(n, features_dim)``
         """
-        if self.standardize:
-            observations = standardize(observations)
+        return self.convolve(self.prepare(observations))
+
+    def prepare(self, observations: th.Tensor) -> th.Tensor:
+        """
+        What comes before the weights, and is the same for the online and the target network.
+
+        :param observations: ``(n, channels, height, width)``, float
+        :return: the same shape
+        """
+        return standardize(observations) if self.standardize else observations
+
+    def convolve(self, observations: th.Tensor) -> th.Tensor:
+        """
+        :param observations: what :meth:`prepare` made of them, ``(n, channels, height, width)``
+        :return: ``(n, features_dim)``
+        """
         return self.convolutions(_channels_last(observations))
 
 
@@ -144,7 +158,7 @@ class RecurrentQNetwork(BasePolicy):
     :param dueling: whether the head splits into value and advantage
     :param memory_span: steps that the cell's initial weights keep what was seen for; ``None`` leaves them PyTorch's
     :param predictor: sizes of the hidden layers that predict the next observation; ``None`` predicts nothing
-    :raises ValueError: if there is no vector to predict
+    :raises ValueError: if there is nothing that can be predicted
     :raises NotImplementedError: if the cell does not say how to begin with such a span
     """
 
@@ -185,7 +199,7 @@ class RecurrentQNetwork(BasePolicy):
             self.head = nn.Sequential(*create_mlp(hidden_size, n_actions, net_arch, activation_fn))
         self.predictor: NextObservation | None = None
         if predictor is not None:
-            self.predictor = NextObservation(observation_space, hidden_size, n_actions, predictor, activation_fn)
+            self.predictor = make_predictor(observation_space, hidden_size, n_actions, predictor, activation_fn)
 
     def zero_states(self, batch_size: int) -> RecurrentStates:
         """
@@ -226,30 +240,53 @@ class RecurrentQNetwork(BasePolicy):
 
         :return: ``(time, batch, hidden_size)``, and the states after the last step
         """
-        if isinstance(observations, dict):
-            flat: PyTorchObs = {key: value.flatten(0, 1) for key, value in observations.items()}
-        else:
-            flat = observations.flatten(0, 1)
+        starts = (episode_starts, window_starts)
+        return self.unroll_prepared(self.prepare(observations), states, *starts, initial_states)
+
+    def prepare(self, observations: PyTorchObs) -> PyTorchObs:
+        """
+        What comes before the weights: another network of the same policy can go on with it.
+
+        :param observations: ``(time, batch, *observation_shape)``, or a dict of such
+        :return: the same shapes, float; discrete ones as one-hot vectors
+        """
+        shape = _first(observations).shape[:2]
+        with self._autocast():
+            flat = self._scale(map_observations(observations, lambda value: value.flatten(0, 1)))
+            if type(self.features_extractor) is NatureConvolutions and isinstance(flat, th.Tensor):
+                flat = self.features_extractor.prepare(flat)
+            return map_observations(flat, lambda value: value.unflatten(0, shape))
+
+    def unroll_prepared(
+        self,
+        observations: PyTorchObs,
+        states: RecurrentStates,
+        episode_starts: th.Tensor,
+        window_starts: th.Tensor | None = None,
+        initial_states: RecurrentStates | None = None,
+    ) -> tuple[th.Tensor, RecurrentStates]:
+        """
+        As :meth:`unroll_cell`, of what :meth:`prepare` made of the observations.
+
+        :return: ``(time, batch, hidden_size)``, and the states after the last step
+        """
+        flat = map_observations(observations, lambda value: value.flatten(0, 1))
         with self._autocast():
             # (time * batch, features) -> (time, batch, features)
-            features = self.encoder(self.extract_features(flat, self.features_extractor))
-            features = features.unflatten(0, tuple(episode_starts.shape))
+            # A subclass may have changed what the extractor does
+            is_prepared = type(self.features_extractor) is NatureConvolutions
+            features = self.features_extractor.convolve(flat) if is_prepared else self.features_extractor(flat)
+            features = self.encoder(features).unflatten(0, tuple(episode_starts.shape))
             outputs, states = unroll(self.cell, features, states, episode_starts, window_starts, initial_states)
         return outputs, states
 
-    def extract_features(self, obs: PyTorchObs, features_extractor: BaseFeaturesExtractor) -> th.Tensor:
-        """
-        Preprocess observations and extract their features.
-
-        :param obs: ``(n, *observation_shape)``, or a dict of such
-        :param features_extractor: makes the features
-        :return: ``(n, features_dim)``
-        """
+    def _scale(self, obs: PyTorchObs) -> PyTorchObs:
+        """SB3's preprocessing: pixels divided by 255, one-hot vectors of what is discrete."""
         is_scaled_image = self.normalize_images and is_image_space(self.observation_space)
         if self.compute_dtype != th.float32 and is_scaled_image and isinstance(obs, th.Tensor):
             # Without the detour by way of float32: pixels are exact in bfloat16
-            return features_extractor(obs.to(self.compute_dtype) / 255)
-        return super().extract_features(obs, features_extractor)
+            return obs.to(self.compute_dtype) / 255
+        return preprocess_obs(obs, self.observation_space, normalize_images=self.normalize_images)
 
     def lower_precision(self, dtype: th.dtype) -> "RecurrentQNetwork":
         """
@@ -281,15 +318,30 @@ class RecurrentQNetwork(BasePolicy):
         :param episode_starts: ``(batch,)``, bool
         :return: ``(batch, n_actions)``, and the states after the step
         """
-        if isinstance(observations, dict):
-            one_step: PyTorchObs = {key: value.unsqueeze(0) for key, value in observations.items()}
-        else:
-            one_step = observations.unsqueeze(0)
+        one_step = map_observations(observations, lambda value: value.unsqueeze(0))
         q_values, states = self.unroll(one_step, states, episode_starts.unsqueeze(0))
         return q_values.squeeze(0), states
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> th.Tensor:
         """Greedy actions on first observations; to go on from there, use :meth:`DRQNPolicy.predict`."""
-        first = next(iter(observation.values())) if isinstance(observation, dict) else observation
+        first = _first(observation)
         starts = th.ones(len(first), dtype=th.bool, device=first.device)
         return self(observation, self.zero_states(len(first)), starts)[0].argmax(dim=1)
+
+
+def map_observations(observations: PyTorchObs, change: Callable[[th.Tensor], th.Tensor]) -> PyTorchObs:
+    """
+    Change observations, or each entry of them.
+
+    :param observations: a tensor, or a dict of such
+    :param change: what to do with a tensor
+    :return: what comes of it, a dict if they were one
+    """
+    if isinstance(observations, dict):
+        return {key: change(value) for key, value in observations.items()}
+    return change(observations)
+
+
+def _first(observations: PyTorchObs) -> th.Tensor:
+    """The observations, or the first entry of them."""
+    return next(iter(observations.values())) if isinstance(observations, dict) else observations

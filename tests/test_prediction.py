@@ -1,9 +1,12 @@
 """The next observation as a second lesson; its loss and gradients are compared with a plain walk in test_learner.py."""
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch as th
 from stable_baselines3.common.env_util import make_vec_env
@@ -12,38 +15,110 @@ from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize
 from toy_env import ToyEnv
 
 from drqn_sb3 import DRQN, FlickerObservation, LastAction
-from drqn_sb3.prediction import prediction_error
+from drqn_sb3.prediction import NextObservation, make_predictor
 
 TIME, BATCH, SIZE = 7, 5, 3
+SHAPE = (2, 9, 14)  # of pictures: two channels of 2x3 cells, and something left over
+CELLS = 2 * 2 * 3
 
 
-def test_the_error_equals_its_definition() -> None:
-    predictions, seen = th.randn(TIME, BATCH, SIZE), th.randn(TIME, BATCH, SIZE)
+def predict_vectors() -> NextObservation:
+    return make_predictor(gym.spaces.Box(-9, 9, (SIZE,)), hidden_size=6, n_actions=2, net_arch=[])
+
+
+def predict_pictures(shape: tuple[int, ...] = SHAPE) -> NextObservation:
+    return make_predictor(gym.spaces.Box(0, 255, shape, np.uint8), hidden_size=6, n_actions=2, net_arch=[4])
+
+
+def some_vectors() -> th.Tensor:
+    seen = th.randn(TIME, BATCH, SIZE)
     seen[th.rand(TIME, BATCH) < 0.3] = 0.0
     seen[0, 0] = th.tensor([0.0, 0.0, 1.0])
+    return seen
+
+
+def some_pictures() -> th.Tensor:
+    """Of random pixels; some are dark, one but for a pixel, and in all of them one cell is always the same."""
+    seen = th.randint(0, 256, (TIME, BATCH, *SHAPE), dtype=th.uint8)
+    seen[..., 0, :4, :4] = 7
+    seen[th.rand(TIME, BATCH) < 0.3] = 0
+    seen[0, 0] = 0
+    seen[0, 0, 1, 6, 9] = 200
+    return seen
+
+
+def some_slots() -> tuple[th.Tensor, th.Tensor]:
+    """Which are terminated, and which count; the first does."""
     terminated, mask = th.rand(TIME, BATCH) < 0.3, th.rand(TIME, BATCH) < 0.7
     terminated[0, 0], mask[0, 0] = False, True
-    total, count = 0.0, 0
-    for time in range(TIME):
-        for batch in range(BATCH):
-            is_hidden = seen[time, batch].tolist() == [0.0] * SIZE
-            if mask[time, batch] and not terminated[time, batch] and not is_hidden:
-                pairs = zip(predictions[time, batch].tolist(), seen[time, batch].tolist(), strict=True)
-                total, count = total + sum(abs(told - true) for told, true in pairs) / SIZE, count + 1
-    assert 1 < count < TIME * BATCH
+    return terminated, mask
+
+
+def judged(seen: th.Tensor, terminated: th.Tensor, mask: th.Tensor) -> list[tuple[int, int]]:
+    """The slots that can be judged, one by one."""
+    slots = [(time, batch) for time in range(TIME) for batch in range(BATCH)]
+    slots = [at for at in slots if mask[at] and not terminated[at] and seen[at].count_nonzero() > 0]
+    assert 1 < len(slots) < TIME * BATCH
+    return slots
+
+
+def test_the_error_of_vectors_equals_its_definition() -> None:
+    predictions, seen, (terminated, mask) = th.randn(TIME, BATCH, SIZE), some_vectors(), some_slots()
+    misses = [
+        sum(abs(told - true) for told, true in zip(predictions[at].tolist(), seen[at].tolist(), strict=True)) / SIZE
+        for at in judged(seen, terminated, mask)
+    ]
     for observations in (seen, {"observation": seen, "last_action": th.ones(TIME, BATCH, 2)}):
-        error = prediction_error(predictions, observations, terminated, mask)
-        assert error.item() == pytest.approx(total / count, abs=1e-6)
+        error = predict_vectors().error(predictions, observations, terminated, mask)
+        assert error.item() == pytest.approx(np.mean(misses), abs=1e-6)
 
 
-def test_nothing_to_judge_is_no_error() -> None:
-    predictions = th.randn(TIME, BATCH, SIZE, requires_grad=True)
+def cells_of(picture: th.Tensor) -> list[float]:
+    """The means of its cells, pixel by pixel; what is left over at the right and at the bottom belongs to none."""
+    channels, height, width = SHAPE
+    corners = [(c, y, x) for c in range(channels) for y in range(0, height - 3, 4) for x in range(0, width - 3, 4)]
+    return [sum(picture[c, y + dy, x + dx].item() for dy in range(4) for dx in range(4)) / 16 / 255 for c, y, x in corners]
+
+
+def test_the_error_of_pictures_equals_its_definition() -> None:
+    predictor = predict_pictures()
+    mean, variance = [0.0] * CELLS, [0.0] * CELLS
+    for n_updates in (1, 2, 3, 100, 101, 150):
+        predictor.n_updates.fill_(n_updates - 1)
+        seen, (terminated, mask) = some_pictures(), some_slots()
+        predictions = 3 * th.randn(TIME, BATCH, CELLS)
+        observations = {"observation": seen, "last_action": th.ones(TIME, BATCH, 2)} if n_updates % 2 else seen
+        error = predictor.error(predictions, observations, terminated, mask)
+        slots = judged(seen, terminated, mask)
+        cells = {at: cells_of(seen[at]) for at in slots}
+        misses, rate = [], 1 / min(n_updates, 100)
+        for i in range(CELLS):
+            mean[i] += rate * (sum(cells[at][i] for at in slots) / len(slots) - mean[i])
+            variance[i] += rate * (sum((cells[at][i] - mean[i]) ** 2 for at in slots) / len(slots) - variance[i])
+            for at in slots:
+                usual = (cells[at][i] - mean[i]) / (math.sqrt(variance[i]) + 0.003)
+                misses.append((predictions[(*at, i)].item() - max(-10.0, min(10.0, usual))) ** 2)
+        assert error.item() == pytest.approx(np.mean(misses), rel=1e-4)
+
+
+@pytest.mark.parametrize(("make", "draw"), [(predict_vectors, some_vectors), (predict_pictures, some_pictures)])
+def test_nothing_to_judge_is_no_error(make: Callable[[], NextObservation], draw: Callable[[], th.Tensor]) -> None:
+    predictor, seen = make(), draw()
     no, yes = th.zeros(TIME, BATCH, dtype=th.bool), th.ones(TIME, BATCH, dtype=th.bool)
-    seen = th.randn(TIME, BATCH, SIZE)
+    predictions = th.randn(TIME, BATCH, predictor.layers[-1].out_features, requires_grad=True)
     for observations, terminated, mask in [(th.zeros_like(seen), no, yes), (seen, yes, yes), (seen, no, no)]:
-        error = prediction_error(predictions, observations, terminated, mask)
+        error = predictor.error(predictions, observations, terminated, mask)
         assert error.item() == 0.0
         assert not th.autograd.grad(error, predictions)[0].any()
+    assert not any(buffer.any() for buffer in predictor.buffers())
+
+
+def test_what_is_usual_is_learnt_in_training_only() -> None:
+    predictor, (terminated, mask) = predict_pictures().eval(), some_slots()
+    predictor.error(th.zeros(TIME, BATCH, CELLS), some_pictures(), terminated, mask)
+    assert not any(buffer.any() for buffer in predictor.buffers())
+    predictor.train().error(th.zeros(TIME, BATCH, CELLS), some_pictures(), terminated, mask)
+    assert all(buffer.any() for buffer in predictor.buffers())
 
 
 def make_model(env: Any = None, *, predictor: list[int] | None, **kwargs: Any) -> DRQN:
@@ -137,10 +212,21 @@ def test_stacked_observations_are_refused() -> None:
         make_model(VecFrameStack(make_vec_env(ToyEnv, n_envs=2), 2), predictor=[4])
 
 
-def test_observations_that_are_no_vectors_are_named() -> None:
-    words = 'predictor needs observations that are vectors, or dicts with a vector "observation", got'
+@pytest.mark.parametrize(
+    "space",
+    [
+        gym.spaces.Discrete(3),
+        gym.spaces.Box(0, 1, (4, 4)),
+        gym.spaces.Box(0, 1, (1, 36, 36)),
+        gym.spaces.Box(0, 255, (36, 36, 1), np.uint8),
+        gym.spaces.Box(0, 255, (1, 3, 36), np.uint8),
+        gym.spaces.Dict({"seen": gym.spaces.Box(0, 1, (4,))}),
+    ],
+)
+def test_what_cannot_be_predicted_is_named(space: gym.Space) -> None:
+    words = "predictor needs observations that are vectors, or images, channels first, of 4x4 pixels or more, or dicts"
     with pytest.raises(ValueError, match=words):
-        DRQN("CnnLstmPolicy", "SlimeVolleyNoFrameskip-v0", policy_kwargs={"predictor": [8]}, buffer_size=100)
+        make_predictor(space, hidden_size=4, n_actions=2, net_arch=[])
 
 
 @pytest.mark.parametrize("predictor", [8, [0], ["8"], [True]])
