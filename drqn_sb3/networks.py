@@ -65,12 +65,13 @@ class NatureConvolutions(BaseFeaturesExtractor):
             nn.Flatten(),
         )
 
-    def forward(self, observations: th.Tensor) -> th.Tensor:
+    def forward(self, observations: th.Tensor, is_prepared: bool = False) -> th.Tensor:
         """
         :param observations: ``(n, channels, height, width)``, float
+        :param is_prepared: whether they are what :meth:`prepare` made of them
         :return: ``(n, features_dim)``
         """
-        return self.convolve(self.prepare(observations))
+        return self.convolutions(_channels_last(observations if is_prepared else self.prepare(observations)))
 
     def prepare(self, observations: th.Tensor) -> th.Tensor:
         """
@@ -80,13 +81,6 @@ class NatureConvolutions(BaseFeaturesExtractor):
         :return: the same shape
         """
         return standardize(observations) if self.standardize else observations
-
-    def convolve(self, observations: th.Tensor) -> th.Tensor:
-        """
-        :param observations: what :meth:`prepare` made of them, ``(n, channels, height, width)``
-        :return: ``(n, features_dim)``
-        """
-        return self.convolutions(_channels_last(observations))
 
 
 def standardize(images: th.Tensor) -> th.Tensor:
@@ -253,8 +247,8 @@ class RecurrentQNetwork(BasePolicy):
         shape = _first(observations).shape[:2]
         with self._autocast():
             flat = self._scale(map_observations(observations, lambda value: value.flatten(0, 1)))
-            if type(self.features_extractor) is NatureConvolutions and isinstance(flat, th.Tensor):
-                flat = self.features_extractor.prepare(flat)
+            if (extractor := self._preparing_extractor()) is not None and isinstance(flat, th.Tensor):
+                flat = extractor.prepare(flat)
             return map_observations(flat, lambda value: value.unflatten(0, shape))
 
     def unroll_prepared(
@@ -273,12 +267,16 @@ class RecurrentQNetwork(BasePolicy):
         flat = map_observations(observations, lambda value: value.flatten(0, 1))
         with self._autocast():
             # (time * batch, features) -> (time, batch, features)
-            # A subclass may have changed what the extractor does
-            is_prepared = type(self.features_extractor) is NatureConvolutions
-            features = self.features_extractor.convolve(flat) if is_prepared else self.features_extractor(flat)
+            extractor = self._preparing_extractor()
+            features = self.features_extractor(flat) if extractor is None else extractor(flat, is_prepared=True)
             features = self.encoder(features).unflatten(0, tuple(episode_starts.shape))
             outputs, states = unroll(self.cell, features, states, episode_starts, window_starts, initial_states)
         return outputs, states
+
+    def _preparing_extractor(self) -> NatureConvolutions | None:
+        """The extractor, if what it prepares is known: a subclass may do other things."""
+        extractor = self.features_extractor
+        return extractor if type(extractor) is NatureConvolutions else None
 
     def _scale(self, obs: PyTorchObs) -> PyTorchObs:
         """SB3's preprocessing: pixels divided by 255, one-hot vectors of what is discrete."""

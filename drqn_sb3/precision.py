@@ -34,8 +34,8 @@ def compute_dtype(precision: str, q_net: RecurrentQNetwork) -> th.dtype:
     :return: the precision to compute in
     :raises ValueError: if the network can't compute in bfloat16
     """
-    # Running means and the like would be lost with the copy
-    buffers = [name for name, _ in q_net.named_buffers()]
+    # Running means and the like would be of that precision, too; the predictor's stay as they are
+    buffers = [name for name, _ in q_net.named_buffers() if not name.startswith("predictor.")]
     if precision == "bfloat16" and buffers:
         raise ValueError(f'precision="bfloat16" needs a network without buffers (as of batch normalisation), got {buffers}')
     if precision != "auto":
@@ -48,7 +48,7 @@ def compute_dtype(precision: str, q_net: RecurrentQNetwork) -> th.dtype:
 class Replica:
     """
     A network that computes in a precision of its own: its weights follow those of another one in float32, which its
-    gradients go to. In float32 it is that other network itself.
+    gradients go to, and its buffers are the other's. In float32 it is that other network itself.
 
     :param source: the network to follow
     :param dtype: ``float32`` or ``bfloat16``
@@ -56,7 +56,10 @@ class Replica:
 
     def __init__(self, source: RecurrentQNetwork, dtype: th.dtype) -> None:
         self.source = source
-        self.network = source if dtype == th.float32 else deepcopy(source).lower_precision(dtype)
+        self.network = source
+        if dtype != th.float32:
+            shared = {id(buffer): buffer for buffer in source.buffers()}
+            self.network = deepcopy(source, shared).lower_precision(dtype)
         self._parameters: list[th.Tensor] = list(self.network.parameters())
         self._source_parameters: list[th.Tensor] = list(source.parameters())
         self.pull_weights()

@@ -12,10 +12,10 @@ import torch as th
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize
-from toy_env import ToyEnv
+from toy_env import SPACES, ToyEnv
 
 from drqn_sb3 import DRQN, FlickerObservation, LastAction
-from drqn_sb3.prediction import NextObservation, make_predictor
+from drqn_sb3.prediction import NextObservation, NextPicture, make_predictor
 
 TIME, BATCH, SIZE = 7, 5, 3
 SHAPE = (2, 9, 14)  # of pictures: two channels of 2x3 cells, and something left over
@@ -82,6 +82,7 @@ def cells_of(picture: th.Tensor) -> list[float]:
 
 def test_the_error_of_pictures_equals_its_definition() -> None:
     predictor = predict_pictures()
+    assert isinstance(predictor, NextPicture)
     mean, variance = [0.0] * CELLS, [0.0] * CELLS
     for n_updates in (1, 2, 3, 100, 101, 150):
         predictor.n_updates.fill_(n_updates - 1)
@@ -105,7 +106,8 @@ def test_the_error_of_pictures_equals_its_definition() -> None:
 def test_nothing_to_judge_is_no_error(make: Callable[[], NextObservation], draw: Callable[[], th.Tensor]) -> None:
     predictor, seen = make(), draw()
     no, yes = th.zeros(TIME, BATCH, dtype=th.bool), th.ones(TIME, BATCH, dtype=th.bool)
-    predictions = th.randn(TIME, BATCH, predictor.layers[-1].out_features, requires_grad=True)
+    actions = th.zeros(TIME, BATCH, dtype=th.int64)
+    predictions = predictor(th.randn(TIME, BATCH, 6), actions)
     for observations, terminated, mask in [(th.zeros_like(seen), no, yes), (seen, yes, yes), (seen, no, no)]:
         error = predictor.error(predictions, observations, terminated, mask)
         assert error.item() == 0.0
@@ -124,7 +126,10 @@ def test_what_is_usual_is_learnt_in_training_only() -> None:
 def make_model(env: Any = None, *, predictor: list[int] | None, **kwargs: Any) -> DRQN:
     policy_kwargs = {"hidden_size": 8, "predictor": predictor}
     venv = make_vec_env(ToyEnv, n_envs=2) if env is None else env
-    policy = "MultiInputLstmPolicy" if isinstance(venv.observation_space, gym.spaces.Dict) else "MlpLstmPolicy"
+    if isinstance(venv.observation_space, gym.spaces.Dict):
+        policy = "MultiInputLstmPolicy"
+    else:
+        policy = "MlpLstmPolicy" if len(venv.observation_space.shape or ()) == 1 else "CnnLstmPolicy"
     model = DRQN(policy, venv, learning_starts=50, batch_size=4, policy_kwargs=policy_kwargs, seed=3, **kwargs)
     model.set_logger(configure(None, []))
     return model
@@ -174,10 +179,14 @@ def test_a_memory_learns_to_tell_what_it_cannot_see() -> None:
     assert model._learner.read_statistics()["prediction_error"] < 0.7 * first
 
 
+@pytest.mark.parametrize("space", ["vector", "image, channels last"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_model_with_one_is_saved_and_loaded(precision: str, tmp_path: Path) -> None:
-    model = make_model(predictor=[4], prediction_coef=0.25, precision=precision)
+def test_a_model_with_one_is_saved_and_loaded(precision: str, space: str, tmp_path: Path) -> None:
+    venv = make_vec_env(lambda: ToyEnv(SPACES[space]), n_envs=2)
+    model = make_model(venv, predictor=[4], prediction_coef=0.25, precision=precision)
     model.learn(70)
+    for buffer in model.q_net.buffers():
+        assert buffer.any(), "what is usual was not learnt"
     model.save(tmp_path / "model")
     loaded = DRQN.load(tmp_path / "model", env=model.get_env())
     assert loaded.prediction_coef == 0.25

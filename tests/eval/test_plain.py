@@ -18,18 +18,19 @@ KINDS: dict[str, dict[str, Any]] = {
     "without double Q-learning": {"double_q": False, "n_steps": 2},
     "a GRU": {"policy_kwargs": {"recurrent_cell": "gru"}},
     "standardised images": {"policy_kwargs": {"features_extractor_kwargs": {"standardize": True}}},
-    "a predictor": {"policy_kwargs": {"predictor": [16]}, "prediction_coef": 0.5, "n_steps": 3},
+    "a predictor of pictures": {"policy_kwargs": {"predictor": [16]}, "prediction_coef": 0.1, "burn_in": 2},
+    "a predictor of vectors": {"policy_kwargs": {"predictor": [16]}, "prediction_coef": 0.5, "n_steps": 3},
 }
 EACH_KIND = pytest.mark.parametrize("kind", KINDS)
 
 
 def make_pair(precision: str, kind: str, space: str = "image, channels last", **kwargs: Any) -> tuple[DRQN, PlainDRQN]:
-    """A fast model and a plain one that are alike and have seen the same: images, but for a predictor."""
+    """A fast model and a plain one that are alike and have seen the same: images, but for a predictor of vectors."""
     kwargs = {"learning_starts": 100, "buffer_size": 600, "seed": 0, **KINDS[kind], **kwargs}
     kwargs["policy_kwargs"] = {"hidden_size": 64, **kwargs.get("policy_kwargs", {})}
     models = []
     for model_class in (DRQN, PlainDRQN):
-        if "predictor" in kwargs["policy_kwargs"]:
+        if kind == "a predictor of vectors":
             env = make_vec_env(lambda: LastAction(FlickerObservation(ToyEnv(max_length=20))), n_envs=2, seed=0)
             policy = "MultiInputLstmPolicy"
         else:
