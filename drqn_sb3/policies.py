@@ -49,9 +49,9 @@ class DRQNPolicy(DQNPolicy):
         its initial weights are PyTorch's, with which little is left of it after 10 steps
     :param predictor: sizes of the hidden layers of a part that learns to predict the next observation from the memory and the
         action, so that the memory keeps track of what is not seen; the algorithm's ``prediction_coef`` weighs it.
-        Observations have to be vectors, or dicts with a vector ``"observation"``, of a scale of about one, neither normalised
-        by ``VecNormalize`` nor stacked: one of nothing but zeros counts as hidden, and is not predicted. ``None`` predicts
-        nothing
+        Observations have to be vectors of a scale of about one, or images, or dicts with such an ``"observation"``, neither
+        normalised by ``VecNormalize`` nor stacked: one of nothing but zeros counts as hidden, and is not predicted. ``None``
+        predicts nothing
     :raises TypeError: if a class, or True or False, is something else
     :raises ValueError: if sizes, the cell or its span are not as above, observations are not such as the policy, or the
         predictor, is for
