@@ -65,7 +65,8 @@ clean: ## remove the environments, the caches, and the results of demo, bench an
 	rm -rf $(VENV) $(VENV)-uv $(PEERS:%=$(VENV)-%) throughput soak .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist demo
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# torch comes first and by itself, so that pip takes the build that its own settings prefer (a CPU-only one, say).
+# torch comes first and by itself, so that pip takes the build that its own settings prefer (a CPU-only one, say). The others are
+# installed as they are pinned, all at once, without looking for versions that fit together: that they do is checked then.
 # The start-up hook is copied into the environment: it has to be installed again when it changes. All that is installed is
 # compiled in the end, on all cores at once, where pip takes one. What is written for another version of Python can't be (some
 # file of torch's always is), and matters to nobody.
@@ -73,8 +74,10 @@ $(READY): pyproject.toml constraints.txt drqn_sb3/_zoo_hook.py drqn_sb3/drqn_sb3
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed" if sys.version_info < (3, 10) else 0)'
 	@echo "building $(VENV): a few minutes"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile $(TORCH)
-	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt $(TORCH)
+	$(BIN)/python -m pip install --quiet --no-compile --no-deps -r constraints.txt
+	$(BIN)/python -m pip install --quiet --no-compile --no-deps -e .
+	$(BIN)/python -m pip check
 	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	@touch $@
 

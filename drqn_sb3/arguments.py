@@ -116,7 +116,6 @@ _INTEGER_BOUNDS = {
     "sequence_length": 1,
     "burn_in": 0,
     "n_steps": 1,
-    "prediction_steps": 1,
     "learning_starts": 0,
     "target_update_interval": 1,
 }
@@ -179,8 +178,6 @@ def _check_numbers(model: "DRQN") -> None:
     coef = model.prediction_coef
     if not is_number(coef) or not 0 <= coef < float("inf"):
         raise ValueError(f"prediction_coef must be finite and at least 0, got {coef!r}")
-    if model.prediction_steps > model.n_steps:
-        raise ValueError(f"prediction_steps must be at most n_steps = {model.n_steps}, got {model.prediction_steps}")
     rate = model.learning_rate
     if not callable(rate) and (not is_number(rate) or not 0 <= rate < float("inf")):
         raise ValueError(f"learning_rate must be finite and at least 0, or a schedule, got {rate!r}")

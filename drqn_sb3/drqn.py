@@ -58,7 +58,6 @@ class DRQN(PersistentDQN):
     :param prediction_coef: weight of the prediction's error (:meth:`drqn_sb3.prediction.NextObservation.error`), 0 or more,
         where the policy has a ``predictor`` (without effect elsewhere): its gradients are added to those of the loss before
         these are clipped. What is logged as ``train/loss`` is without it, ``train/prediction_error`` is the error
-    :param prediction_steps: how many steps later that is which is predicted, from 1, the next observation, to ``n_steps``
     :param precision: ``"float32"``, ``"bfloat16"``, or ``"auto"``: bfloat16 where the device is fast at it and the network
         large enough to gain. Weights, targets, losses and the optimiser's steps are in float32 with each. What ``"auto"``
         has come to is :attr:`compute_precision`: a seed gives another run in another precision
@@ -117,7 +116,6 @@ class DRQN(PersistentDQN):
         replay: str = "random",
         exploration_steps: int | None = None,
         prediction_coef: float = 0.5,
-        prediction_steps: int = 1,
         precision: str = "auto",
         buffer_device: str = "auto",
         capture_graph: bool = True,
@@ -158,7 +156,6 @@ class DRQN(PersistentDQN):
         self.replay = replay
         self.exploration_steps = exploration_steps
         self.prediction_coef = prediction_coef
-        self.prediction_steps = prediction_steps
         self.precision = precision
         self.buffer_device = buffer_device
         self.capture_graph = capture_graph

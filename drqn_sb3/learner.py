@@ -19,7 +19,6 @@ from drqn_sb3.losses import masked_huber_loss, masked_mean, n_step_targets
 from drqn_sb3.networks import RecurrentQNetwork, map_observations
 from drqn_sb3.policies import DRQNPolicy
 from drqn_sb3.precision import Replica
-from drqn_sb3.prediction import followed
 from drqn_sb3.type_aliases import RecurrentStates, SequenceSamples
 
 _TELLING = ("loss", "grad_norm")  # the statistics that are not finite if anything is not
@@ -37,7 +36,6 @@ class LearnerSettings(NamedTuple):
     replay: str
     max_grad_norm: float
     prediction_coef: float
-    prediction_steps: int
 
 
 class Learner:
@@ -192,10 +190,9 @@ class Learner:
             }
         predictor = self.online.network.predictor
         if predictor is not None:
-            ahead = settings.prediction_steps
-            following = map_observations(observations, lambda value: value[begin + ahead : stop + ahead])
+            following = map_observations(observations, lambda value: value[begin + 1 : stop + 1])
             predictions = predictor(outputs, samples.actions[begin:stop])
-            error = predictor.error(predictions, following, followed(*ends, samples.mask, ahead))
+            error = predictor.error(predictions, following, samples.terminated[begin:stop], samples.mask)
             loss = loss + settings.prediction_coef * error
             statistics["prediction_error"] = error.detach()
         return loss, statistics

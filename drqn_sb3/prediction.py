@@ -21,16 +21,14 @@ from drqn_sb3.losses import masked_mean
 
 CELL = 4
 """Pixels, across and down, whose mean is one cell of a predicted picture: 21x21 cells of an 84x84 frame."""
-BLUR = 5
-"""Cells, across and down, that each cell is averaged with, twice: then it counts how far a thing is from where it was told."""
-_LEAST_DEVIATION = 0.0005  # of cells from 0 to 1: what is added to their standard deviations
+_LEAST_DEVIATION = 0.003  # of cells from 0 to 1: what is added to their standard deviations
 _MOST_DEVIATIONS = 10.0  # beyond which a cell's value counts as this
 _MOMENTS_OVER = 100  # updates that a cell's mean and variance are means of, about
 
 
 class NextObservation(nn.Module, ABC):
     """
-    Predicts what is seen next, or a few steps later, from what the recurrent cell gives and the action taken.
+    Predicts the next observation from what the recurrent cell gives and the action taken.
 
     :param size: numbers to predict
     :param hidden_size: features of the recurrent cell
@@ -55,27 +53,28 @@ class NextObservation(nn.Module, ABC):
         taken = F.one_hot(actions, self.n_actions).to(outputs.dtype)
         return self.layers(th.cat((outputs, taken), dim=-1))
 
-    def error(self, predictions: th.Tensor, observations: PyTorchObs, is_followed: th.Tensor) -> th.Tensor:
+    def error(self, predictions: th.Tensor, observations: PyTorchObs, terminated: th.Tensor, mask: th.Tensor) -> th.Tensor:
         """
-        How wrong the predictions are, on average over those that can be judged: an observation of nothing but zeros is a
-        hidden one (:class:`~drqn_sb3.wrappers.FlickerObservation`).
+        How wrong the predictions are, on average over those that can be judged.
+
+        After a terminated step there is nothing to see, and an observation of nothing but zeros is a hidden one
+        (:class:`~drqn_sb3.wrappers.FlickerObservation`).
 
         :param predictions: ``(time, batch, size)``
-        :param observations: what came, ``(time, batch, *shape)``, or a dict with such an ``"observation"``
-        :param is_followed: ``(time, batch)``, bool, see :func:`followed`
+        :param observations: the next ones, ``(time, batch, *shape)``, or a dict with such an ``"observation"``
+        :param terminated: ``(time, batch)``, bool: the step ended the episode
+        :param mask: ``(time, batch)``, bool: the slots that count
         :return: a scalar; zero where nothing can be judged
         """
         seen = observations[OBSERVATION] if isinstance(observations, dict) else observations
-        return self.error_of_seen(predictions, seen, is_followed)
+        return self.error_of_seen(predictions, seen, mask & ~terminated)
 
     @abstractmethod
-    def error_of_seen(self, predictions: th.Tensor, seen: th.Tensor, is_followed: th.Tensor) -> th.Tensor:
+    def error_of_seen(self, predictions: th.Tensor, seen: th.Tensor, is_judged: th.Tensor) -> th.Tensor:
         """
-        As :meth:`error`, of observations that are no dicts.
-
         :param predictions: ``(time, batch, size)``
         :param seen: ``(time, batch, *shape)``
-        :param is_followed: ``(time, batch)``, bool
+        :param is_judged: ``(time, batch)``, bool: those that count, if they are not hidden
         :return: a scalar; zero where nothing can be judged
         """
 
@@ -83,18 +82,18 @@ class NextObservation(nn.Module, ABC):
 class NextVector(NextObservation):
     """Predicts vectors. Its error is the mean absolute one, in the observations' unit."""
 
-    def error_of_seen(self, predictions: th.Tensor, seen: th.Tensor, is_followed: th.Tensor) -> th.Tensor:
+    def error_of_seen(self, predictions: th.Tensor, seen: th.Tensor, is_judged: th.Tensor) -> th.Tensor:
         """See :meth:`NextObservation.error_of_seen`."""
         seen = seen.to(predictions.dtype)
-        is_judged = is_followed & (seen != 0).any(dim=-1)
+        is_judged = is_judged & (seen != 0).any(dim=-1)
         return masked_mean((predictions - seen).abs().mean(dim=-1), is_judged)
 
 
 class NextPicture(NextObservation):
     """
-    Predicts images, channels first, as the means of cells of 4x4 pixels, blurred, each minus its usual value and divided by
-    its usual deviation from it: what moves counts as much as what is large. What is left over at the right and the bottom is
-    not predicted.
+    Predicts images, channels first, as the means of cells of 4x4 pixels, each minus its usual value and divided by its usual
+    deviation from it: what moves counts as much as what is large. What is left over at the right and the bottom is not
+    predicted.
 
     Its error is the mean square, in these units: 1 is what is got by telling the usual value. What is usual is learnt in
     training, from the pictures that are judged, and is part of the weights.
@@ -121,16 +120,14 @@ class NextPicture(NextObservation):
         channels, height, width = shape
         size = channels * (height // CELL) * (width // CELL)
         super().__init__(size, hidden_size, n_actions, net_arch, activation_fn)
-        self.blur = nn.AvgPool2d(BLUR, stride=1, padding=BLUR // 2)
         self.register_buffer("mean", th.zeros(size))
         self.register_buffer("variance", th.zeros(size))
         self.register_buffer("n_updates", th.zeros(()))
 
-    def error_of_seen(self, predictions: th.Tensor, seen: th.Tensor, is_followed: th.Tensor) -> th.Tensor:
+    def error_of_seen(self, predictions: th.Tensor, seen: th.Tensor, is_judged: th.Tensor) -> th.Tensor:
         """See :meth:`NextObservation.error_of_seen`."""
-        cells = F.avg_pool2d(seen.flatten(0, 1).to(predictions.dtype) / 255, CELL)
-        cells = self.blur(self.blur(cells)).flatten(1).unflatten(0, is_followed.shape)
-        is_judged = is_followed & (cells != 0).any(dim=-1)
+        cells = F.avg_pool2d(seen.flatten(0, 1).to(predictions.dtype) / 255, CELL).flatten(1).unflatten(0, is_judged.shape)
+        is_judged = is_judged & (cells != 0).any(dim=-1)
         if self.training:
             self._follow(cells, is_judged)
         usual = (cells - self.mean) / (self.variance.sqrt() + _LEAST_DEVIATION)
@@ -147,25 +144,6 @@ class NextPicture(NextObservation):
         rate = (count > 0) / self.n_updates.clamp(1, _MOMENTS_OVER)
         self.mean += rate * ((weights * cells).sum(dim=(0, 1)) - self.mean)
         self.variance += rate * ((weights * (cells - self.mean).square()).sum(dim=(0, 1)) - self.variance)
-
-
-def followed(terminated: th.Tensor, truncated: th.Tensor, mask: th.Tensor, steps: int) -> th.Tensor:
-    """
-    Which slots have something of the same episode ``steps`` later: nothing comes after a terminated step, and after a
-    truncated one the episode's last observation.
-
-    :param terminated: ``(time + steps - 1, batch)`` or longer, bool, see :class:`~drqn_sb3.type_aliases.SequenceSamples`
-    :param truncated: likewise
-    :param mask: ``(time, batch)``, bool: the slots that count, what follows them is known for ``steps``, or to the end
-    :param steps: how many, 1 or more
-    :return: ``(time, batch)``, bool
-    """
-    is_followed = mask
-    for ahead in range(steps):
-        is_followed = is_followed & ~terminated[ahead : ahead + len(mask)]
-        if ahead > 0:
-            is_followed = is_followed & ~truncated[ahead - 1 : ahead - 1 + len(mask)]
-    return is_followed
 
 
 def make_predictor(

@@ -102,7 +102,6 @@ ARGUMENTS: dict[str, Any] = {
     "gamma": 0.95,
     "max_grad_norm": 3.0,
     "prediction_coef": 0.25,
-    "prediction_steps": 2,
     "replay_buffer_kwargs": {},
     "policy_kwargs": {"hidden_size": 5, "recurrent_cell": "gru", "predictor": [4]},
 }

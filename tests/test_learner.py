@@ -165,14 +165,6 @@ def target_by_definition(slots: list[Slot], values: list[float], n_steps: int) -
     return target + GAMMA**n_steps * values[n_steps] if n_steps < len(slots) else None
 
 
-def observation_after(slots: list[Slot], steps: int) -> th.Tensor | None:
-    """What is seen so many steps after the first slot, if its episode goes on for so long."""
-    for step, slot in enumerate(slots[:steps], start=1):
-        if slot.terminated or (slot.truncated and step < steps):
-            return None
-    return th.as_tensor(slots[steps].observation)
-
-
 @dataclass
 class Walk:
     """What came of a window: an entry for each slot that is trained on, and both networks' states behind those slots."""
@@ -222,8 +214,8 @@ def walk(model: DRQN, nets: Nets, history: History, first: int, carried: tuple[S
         expected = None if slot.final else target_by_definition(history.slots[index:], values[offset:], model.n_steps)
         if expected is not None:
             train_on(result, slot, q_values[offset][slot.action], expected)
-            following = observation_after(history.slots[index:], model.prediction_steps)
-            if index in predictions and following is not None and following.any():
+            following = th.as_tensor(history.slots[index + 1].observation)
+            if index in predictions and not slot.terminated and following.any():
                 result.misses.append((predictions[index] - following).abs().mean())
     return result
 
@@ -314,9 +306,6 @@ COMBINATIONS["2 layers"] = {"burn_in": 3, "n_steps": 3, "initial_state": "stored
 COMBINATIONS["dueling"] = {"burn_in": 3, "n_steps": 2, "dueling": True, "cell": "gru"}
 COMBINATIONS["predictor"] = {"burn_in": 3, "n_steps": 1, "predictor": [6], "prediction_coef": 0.7}
 COMBINATIONS["predictor, GRU"] = {"cell": "gru", "n_steps": 2, "predictor": [6], "prediction_coef": 0.5}
-COMBINATIONS["predictor, two steps"] = {"n_steps": 2, "predictor": [6], "prediction_coef": 0.5, "prediction_steps": 2}
-COMBINATIONS["predictor, two of three steps"] = {"n_steps": 3, "predictor": [6], "prediction_coef": 1, "prediction_steps": 2}
-COMBINATIONS["predictor, three steps"] = {"n_steps": 3, "predictor": [6], "prediction_coef": 0.5, "prediction_steps": 3}
 COMBINATIONS["predictor, stored"] = {"initial_state": "stored", "n_steps": 3, "predictor": [], "prediction_coef": 2}
 
 

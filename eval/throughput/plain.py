@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from drqn_sb3 import DRQN
 from drqn_sb3.losses import masked_huber_loss, n_step_targets
 from drqn_sb3.networks import NatureConvolutions, RecurrentQNetwork, standardize
-from drqn_sb3.prediction import followed
 from drqn_sb3.recurrent import LSTM, reset_states
 from drqn_sb3.type_aliases import RecurrentStates, SequenceSamples
 
@@ -87,9 +86,8 @@ class PlainDRQN(DRQN):
         if self.q_net.predictor is None:
             return loss
         predictions = self.q_net.predictor(outputs, samples.actions[begin:stop])
-        ahead = self.prediction_steps
-        following = _each(samples.observations, lambda value: value[begin + ahead : stop + ahead])
-        error = self.q_net.predictor.error(predictions, following, followed(*ends, samples.mask, ahead))
+        following = _each(samples.observations, lambda value: value[begin + 1 : stop + 1])
+        error = self.q_net.predictor.error(predictions, following, samples.terminated[begin:stop], samples.mask)
         return loss + self.prediction_coef * error
 
     def _unroll_parts(self, q_net: RecurrentQNetwork, samples: SequenceSamples) -> tuple[th.Tensor, th.Tensor]:

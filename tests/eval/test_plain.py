@@ -19,12 +19,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "a GRU": {"policy_kwargs": {"recurrent_cell": "gru"}},
     "standardised images": {"policy_kwargs": {"features_extractor_kwargs": {"standardize": True}}},
     "a predictor of pictures": {"policy_kwargs": {"predictor": [16]}, "prediction_coef": 0.1, "burn_in": 2},
-    "a predictor of vectors": {
-        "policy_kwargs": {"predictor": [16]},
-        "prediction_coef": 0.5,
-        "n_steps": 3,
-        "prediction_steps": 2,
-    },
+    "a predictor of vectors": {"policy_kwargs": {"predictor": [16]}, "prediction_coef": 0.5, "n_steps": 3},
 }
 EACH_KIND = pytest.mark.parametrize("kind", KINDS)
 
