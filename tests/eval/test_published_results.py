@@ -82,6 +82,7 @@ def test_every_row_of_scores_in_the_readme_is_a_report_s() -> None:
         ("pong", "PongNoFrameskip-v4, trained and evaluated on normal"),
         ("slimevolley-state", "SlimeVolley-v0, trained and evaluated on hide_velocity"),
         ("slimevolley-state-flicker", "SlimeVolley-v0, trained and evaluated on hide_velocity+flicker-0.5"),
+        ("slimevolley", "SlimeVolleyNoFrameskip-v0, trained and evaluated on normal"),
         ("small-tasks", "Recall-v0, trained and evaluated on normal"),
     )
     for rows, (suite, caption) in zip(tables, captions, strict=True):
