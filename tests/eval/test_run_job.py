@@ -63,8 +63,8 @@ def a_job(folder: Path, **changes: Any) -> Path:
     return next(iter(plan))
 
 
-def run_suite(suite: Path, out: Path) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "eval", "run", str(suite), "--out", str(out), "--device", "cpu", "--jobs", "2"]
+def run_suite(suite: Path, out: Path, *args: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "eval", "run", str(suite), "--out", str(out), "--device", "cpu", "--jobs", "2", *args]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -94,9 +94,12 @@ def processes_of(folder: Path) -> list[int]:
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc, which only Linux has")
 def test_a_suite_that_is_killed_goes_on_and_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     suite, out, undisturbed = a_suite(tmp_path), tmp_path / "out", a_job(made(tmp_path / "undisturbed"))
-    first = run_suite(suite, out)
     job, other = (out / "Recall-v0" / name / "seed-0" for name in ("drqn/normal", "chance/untrained"))
-    wait_until(lambda: len(checkpoints(job)) == 2 and (other / "result.json").exists())
+    by_itself = run_suite(suite, out, "--only", "chance")
+    text, _ = by_itself.communicate()
+    assert by_itself.returncode == 0, text
+    first = run_suite(suite, out)
+    wait_until(lambda: len(checkpoints(job)) == 2)
     first.kill()
     first.communicate()
     wait_until(lambda: not processes_of(out), 30)
