@@ -87,6 +87,8 @@ def test_the_error_of_pictures_equals_its_definition() -> None:
     for n_updates in (1, 2, 3, 100, 101, 150):
         predictor.n_updates.fill_(n_updates - 1)
         seen, (terminated, mask) = some_pictures(), some_slots()
+        if n_updates == 150:
+            seen[0, 0, 0, :4, :4] = 255  # further from what is usual there than counts
         predictions = 3 * th.randn(TIME, BATCH, CELLS)
         observations = {"observation": seen, "last_action": th.ones(TIME, BATCH, 2)} if n_updates % 2 else seen
         error = predictor.error(predictions, observations, terminated, mask)
