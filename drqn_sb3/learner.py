@@ -119,6 +119,7 @@ class Learner:
         if grad_norm.device.type == "cpu":
             self._check_step(statistics["loss"].item(), grad_norm.item())
         self.policy.optimizer.step()
+        self.policy.update_average()
         self.online.pull_weights()
         for name, value in {"grad_norm": grad_norm, **statistics}.items():
             if name not in self._sums:

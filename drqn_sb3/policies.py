@@ -1,5 +1,5 @@
 """
-Policies made of two recurrent Q-networks, the online and the target one.
+Policies made of two recurrent Q-networks, the online and the target one, and perhaps a third, an average of the online one.
 
 Recurrent states are tuples of ``(n_layers, batch, hidden_size)``.
 """
@@ -14,7 +14,8 @@ from stable_baselines3.common.torch_layers import (
     CombinedExtractor,
     FlattenExtractor,
 )
-from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.common.utils import polyak_update
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
@@ -52,13 +53,18 @@ class DRQNPolicy(DQNPolicy):
         Observations have to be vectors of a scale of about one, or images, or dicts with such an ``"observation"``, neither
         normalised by ``VecNormalize`` nor stacked: one of nothing but zeros counts as hidden, and is not predicted. ``None``
         predicts nothing
+    :param ema_decay: where it is a number, :meth:`predict` asks another network, whose weights are an exponential moving
+        average of the online network's: at each update they keep this share of themselves, from 0 to below 1, and take the
+        rest from the online network. 0.999 is an average over about a thousand updates, and lags as far behind. Learning
+        acts with the online network all the same. ``None`` keeps no average
     :raises TypeError: if a class, or True or False, is something else
-    :raises ValueError: if sizes, the cell or its span are not as above, observations are not such as the policy, or the
-        predictor, is for
+    :raises ValueError: if sizes, the cell, its span or the decay are not as above, observations are not such as the policy, or
+        the predictor, is for
     """
 
     q_net: RecurrentQNetwork  # type: ignore[assignment]
     q_net_target: RecurrentQNetwork  # type: ignore[assignment]
+    q_net_ema: RecurrentQNetwork | None
 
     default_encoder: tuple[int, ...] = (64,)
 
@@ -80,12 +86,15 @@ class DRQNPolicy(DQNPolicy):
         dueling: bool = False,
         memory_span: float | None = None,
         predictor: list[int] | None = None,
+        ema_decay: float | None = None,
     ) -> None:
         encoder, head = _parse_net_arch(net_arch, list(self.default_encoder))
         _check_cell(recurrent_cell, hidden_size, n_recurrent_layers, dueling)
         _check_memory_span(memory_span, recurrent_cell)
         if predictor is not None:
             _check_sizes("predictor", predictor)
+        if ema_decay is not None and not (is_number(ema_decay) and 0 <= ema_decay < 1):
+            raise ValueError(f"ema_decay must be None or a number from 0 to below 1, got {ema_decay!r}")
         _check_extractor(features_extractor_class, observation_space)
         for name, part in (("activation_fn", activation_fn), ("optimizer_class", optimizer_class)):
             if not isinstance(part, type):
@@ -103,6 +112,7 @@ class DRQNPolicy(DQNPolicy):
             "predictor": predictor,
         }
         self.encoder = encoder
+        self.ema_decay = ema_decay
         super().__init__(
             observation_space,
             action_space,
@@ -116,9 +126,31 @@ class DRQNPolicy(DQNPolicy):
             optimizer_kwargs,
         )
 
+    def _build(self, lr_schedule: Schedule) -> None:
+        super()._build(lr_schedule)
+        self.q_net_ema = None
+        if self.ema_decay is not None:
+            self.q_net_ema = self.make_q_net()
+            self.q_net_ema.load_state_dict(self.q_net.state_dict())
+            self.q_net_ema.set_training_mode(False)
+
+    def update_average(self) -> None:
+        """Have the average of the weights, if one is kept, take its share of the online network's; after each update."""
+        if self.q_net_ema is None:
+            return
+        assert self.ema_decay is not None
+        polyak_update(self.q_net.parameters(), self.q_net_ema.parameters(), 1 - self.ema_decay)
+        for average, buffer in zip(self.q_net_ema.buffers(), self.q_net.buffers(), strict=True):
+            average.copy_(buffer)
+
+    @property
+    def predicting_net(self) -> RecurrentQNetwork:
+        """The network that :meth:`predict` asks: the average of the online one if such is kept, else the online one."""
+        return self.q_net if self.q_net_ema is None else self.q_net_ema
+
     def make_q_net(self) -> RecurrentQNetwork:  # type: ignore[override]
         """
-        Make the online or the target network.
+        Make one of the policy's networks.
 
         :return: a Q-network with a features extractor of its own
         """
@@ -153,9 +185,12 @@ class DRQNPolicy(DQNPolicy):
             raise ValueError(f"episode_start must have shape ({n_envs},), one per environment, got {starts.shape}")
         with th.no_grad():
             states = self.q_net.zero_states(n_envs) if state is None else self._states_to_tensors(state, n_envs)
-            q_values, states = self.q_net(obs_tensor, states, th.as_tensor(starts, device=self.device))
+            q_values, states = self.predicting_net(obs_tensor, states, th.as_tensor(starts, device=self.device))
         actions = q_values.argmax(dim=1).cpu().numpy()
         return actions if is_vectorized else actions.squeeze(axis=0), tuple(tensor.cpu().numpy() for tensor in states)
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> th.Tensor:
+        return self.predicting_net._predict(observation, deterministic=deterministic)
 
     def _states_to_tensors(self, state: tuple[np.ndarray, ...], n_envs: int) -> RecurrentStates:
         cell = self.q_net.cell
@@ -170,7 +205,8 @@ class DRQNPolicy(DQNPolicy):
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()
-        data.update(self.recurrent_args, net_arch={"encoder": self.encoder, "head": self.net_arch})
+        net_arch = {"encoder": self.encoder, "head": self.net_arch}
+        data.update(self.recurrent_args, net_arch=net_arch, ema_decay=self.ema_decay)
         return data
 
 
