@@ -4,6 +4,7 @@ Policies made of two recurrent Q-networks, the online and the target one, and pe
 Recurrent states are tuples of ``(n_layers, batch, hidden_size)``.
 """
 
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -55,8 +56,9 @@ class DRQNPolicy(DQNPolicy):
         predicts nothing
     :param ema_decay: where it is a number, :meth:`predict` asks another network, whose weights are an exponential moving
         average of the online network's: at each update they keep this share of themselves, from 0 to below 1, and take the
-        rest from the online network. 0.999 is an average over about a thousand updates, and lags as far behind. Learning
-        acts with the online network all the same. ``None`` keeps no average
+        rest from the online network. 0.999 is an average over about a thousand updates: it lags as far behind, and has
+        forgotten the initial weights after five times as many. Learning acts with the online network all the same. Buffers
+        are the online network's, weights of it that are set by hand are not followed. ``None`` keeps no average
     :raises TypeError: if a class, or True or False, is something else
     :raises ValueError: if sizes, the cell, its span or the decay are not as above, observations are not such as the policy, or
         the predictor, is for
@@ -93,8 +95,7 @@ class DRQNPolicy(DQNPolicy):
         _check_memory_span(memory_span, recurrent_cell)
         if predictor is not None:
             _check_sizes("predictor", predictor)
-        if ema_decay is not None and not (is_number(ema_decay) and 0 <= ema_decay < 1):
-            raise ValueError(f"ema_decay must be None or a number from 0 to below 1, got {ema_decay!r}")
+        _check_ema_decay(ema_decay)
         _check_extractor(features_extractor_class, observation_space)
         for name, part in (("activation_fn", activation_fn), ("optimizer_class", optimizer_class)):
             if not isinstance(part, type):
@@ -130,8 +131,8 @@ class DRQNPolicy(DQNPolicy):
         super()._build(lr_schedule)
         self.q_net_ema = None
         if self.ema_decay is not None:
-            self.q_net_ema = self.make_q_net()
-            self.q_net_ema.load_state_dict(self.q_net.state_dict())
+            # Unlike a network made anew it draws no random numbers: learning stays what it is without it
+            self.q_net_ema = deepcopy(self.q_net)
             self.q_net_ema.set_training_mode(False)
 
     def update_average(self) -> None:
@@ -308,6 +309,11 @@ def _check_memory_span(memory_span: Any, recurrent_cell: str | type[RecurrentCel
         raise ValueError(f"memory_span must be None or a number of steps of at least 2, got {memory_span!r}")
     if isinstance(recurrent_cell, type) and recurrent_cell.set_memory_span is RecurrentCell.set_memory_span:
         raise ValueError(f"memory_span must be None for {recurrent_cell.__name__}, which does not define set_memory_span()")
+
+
+def _check_ema_decay(ema_decay: Any) -> None:
+    if ema_decay is not None and not (is_number(ema_decay) and 0 <= ema_decay < 1):
+        raise ValueError(f"ema_decay must be None or a number from 0 to below 1, got {ema_decay!r}")
 
 
 def _check_extractor(features_extractor_class: type[BaseFeaturesExtractor], observation_space: spaces.Space) -> None:

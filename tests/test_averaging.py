@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch as th
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 from toy_env import POLICIES, SPACES, ToyEnv
 
@@ -74,8 +75,10 @@ def test_running_moments_are_taken_as_they_are() -> None:
         assert th.equal(buffer, average), name
 
 
-def test_predictions_ask_the_average_and_learning_acts_with_the_online_network() -> None:
-    model = make_model(learning_rate=0.0, exploration_initial_eps=0.0, exploration_final_eps=0.0, learning_starts=14)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_predictions_ask_the_average_and_learning_acts_with_the_online_network(precision: str) -> None:
+    never = {"exploration_initial_eps": 0.0, "exploration_final_eps": 0.0}
+    model = make_model(learning_rate=0.0, learning_starts=14, precision=precision, **never)
     favour(model.q_net, 1)
     favour(average_of(model), 2)
     observation = np.stack([model.observation_space.sample() for _ in range(2)])
@@ -92,10 +95,18 @@ def test_predictions_ask_the_average_and_learning_acts_with_the_online_network()
     assert acted[7:] == [[1, 1]] * 23  # after 14 steps of chance
 
 
-def test_it_changes_nothing_in_learning() -> None:
-    models = [make_model(ema_decay=decay) for decay in (None, DECAY)]
-    for model in models:
-        model.learn(100)
+class Dropping(FlattenExtractor):
+    """Loses half of what it sees: a network that draws random numbers as it learns."""
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        return nn.functional.dropout(super().forward(observations), training=self.training)
+
+
+@pytest.mark.parametrize("extractor", [FlattenExtractor, Dropping])
+def test_it_changes_nothing_in_learning(extractor: type[FlattenExtractor]) -> None:
+    policy_kwargs = {"features_extractor_class": extractor}
+    # One after the other: making a model seeds the generator that both draw from
+    models = [make_model(ema_decay=decay, policy_kwargs=policy_kwargs).learn(100) for decay in (None, DECAY)]
     assert models[0].policy.q_net_ema is None
     for one, other in zip(models[0].q_net.parameters(), models[1].q_net.parameters(), strict=True):
         assert th.equal(one, other)
@@ -108,13 +119,20 @@ def test_without_any_decay_it_is_the_online_network() -> None:
         np.testing.assert_allclose(one.detach(), other.detach(), atol=1e-7)
 
 
-def test_it_is_saved_and_loaded(tmp_path: Path) -> None:
-    model = make_model()
+@pytest.mark.parametrize("space", ["vector", "image, channels first"])
+def test_it_is_saved_and_loaded(space: str, tmp_path: Path) -> None:
+    model = make_model(space, policy_kwargs={"predictor": [4]})
     model.learn(80)
     model.save(tmp_path / "model")
     loaded = DRQN.load(tmp_path / "model", env=model.env)
-    for one, other in zip(average_of(model).parameters(), average_of(loaded).parameters(), strict=True):
-        assert th.equal(one, other)
+    states = average_of(model).state_dict(), average_of(loaded).state_dict()
+    assert states[0].keys() == states[1].keys()
+    for name, tensor in states[0].items():
+        assert th.equal(tensor, states[1][name])
+    favour(loaded.q_net, 1)
+    observations = np.stack([model.observation_space.sample() for _ in range(2)])
+    for one, other in zip(model.predict(observations)[1] or (), loaded.predict(observations)[1] or (), strict=True):
+        np.testing.assert_array_equal(one, other)
     loaded.learn(40, reset_num_timesteps=False)
     assert not th.equal(next(iter(average_of(loaded).parameters())), next(iter(average_of(model).parameters())))
 

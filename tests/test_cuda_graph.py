@@ -26,7 +26,13 @@ def make_model(policy_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> DR
     env = make_vec_env(lambda: ToyEnv(SPACES["image, channels last"]), n_envs=2, seed=0)
     kwargs = {"buffer_size": 400, "learning_starts": 40, "target_update_interval": 20, "seed": 1, "device": "cuda", **kwargs}
     kwargs["exploration_final_eps"] = 1.0
-    return DRQN("CnnLstmPolicy", env, policy_kwargs={"hidden_size": 32, **(policy_kwargs or {})}, **kwargs)
+    return DRQN("CnnLstmPolicy", env, policy_kwargs={"hidden_size": 32, "ema_decay": 0.9, **(policy_kwargs or {})}, **kwargs)
+
+
+def weights(model: DRQN) -> th.Tensor:
+    """The online network's, and their average."""
+    networks = (model.q_net, model.policy.predicting_net)
+    return th.cat([th.nn.utils.parameters_to_vector(network.parameters()) for network in networks])
 
 
 @NEEDS_CUDA
@@ -38,13 +44,13 @@ def test_captured_updates_equal_plain_ones(precision: str, bound: float, kwargs:
     for capture_graph in (True, False):
         kwargs = {**kwargs, "precision": precision, "learning_rate": lambda left: 1e-3 * left}
         model = make_model(OPTIMIZERS[optimizer], capture_graph=capture_graph, **kwargs)
-        before = th.nn.utils.parameters_to_vector(model.q_net.parameters())
+        before = weights(model)
         model.learn(300)
         take_step = model._learner._take_step
         is_captured = isinstance(take_step, CapturedUpdate) and take_step._graph is not None
         assert is_captured == (capture_graph and optimizer != "SGD")
         assert model._n_updates > 10 * N_WARM_UP
-        learned.append(th.nn.utils.parameters_to_vector(model.q_net.parameters()))
+        learned.append(weights(model))
         assert model._learner.read_statistics()["loss"] > 0
     assert (learned[0] - learned[1]).norm() < bound * (learned[1] - before).norm()
 

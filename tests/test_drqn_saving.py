@@ -103,7 +103,7 @@ ARGUMENTS: dict[str, Any] = {
     "max_grad_norm": 3.0,
     "prediction_coef": 0.25,
     "replay_buffer_kwargs": {},
-    "policy_kwargs": {"hidden_size": 5, "recurrent_cell": "gru", "predictor": [4]},
+    "policy_kwargs": {"hidden_size": 5, "recurrent_cell": "gru", "predictor": [4], "ema_decay": 0.9},
 }
 
 

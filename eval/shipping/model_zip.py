@@ -1,4 +1,7 @@
-"""A model's zip, as SB3 writes it, without what only its training needed: about a quarter as large for a DQN or DRQN."""
+"""
+A model's zip, as SB3 writes it, without what only its training needed: about a quarter as large for a DQN or DRQN, a fifth
+for a DRQN that averages its weights.
+"""
 
 import io
 import json
@@ -22,13 +25,14 @@ _DAMAGES = (
     *(ValueError, KeyError, AttributeError, TypeError),
 )
 _EARLIEST = (1980, 1, 1, 0, 0, 0)
-_TARGET = "_target."
+_TARGET, _AVERAGE = "_target.", "_ema."
 
 
 def strip_model(source: Path, target: Path) -> None:
     """
     Write a model anew that acts as before, and can be trained on: by a fresh optimiser, the target networks set to the online
-    ones. Nothing that is pickled in it is run. The same model gives the same bytes.
+    ones, and both to their average where there is one, which is what acts. Nothing that is pickled in it is run. The same
+    model gives the same bytes.
 
     :param source: the model's zip
     :param target: the zip to write
@@ -62,15 +66,17 @@ def _stripped(name: str, content: bytes) -> bytes:
     if name.endswith("optimizer.pth"):
         # As SB3's own loading of an optimiser has it: no state at all is that before the first step
         return _saved({**_loaded(content), "state": {}})
-    return _saved(_with_shared_targets(_loaded(content))) if name == "policy.pth" else content
+    return _saved(_with_shared_copies(_loaded(content))) if name == "policy.pth" else content
 
 
-def _with_shared_targets(weights: dict[str, Any]) -> dict[str, Any]:
-    """Put the online network's very tensors in the target's place: storage that is shared is written once."""
+def _with_shared_copies(weights: dict[str, Any]) -> dict[str, Any]:
+    """Put the very tensors of what acts in the place of the other networks': storage that is shared is written once."""
+    averages = {key.replace(_AVERAGE, ".", 1): key for key in weights if _AVERAGE in key}
     for key in weights:
-        online = weights.get(key.replace(_TARGET, ".", 1)) if _TARGET in key else None
-        if online is not None and online.shape == weights[key].shape:
-            weights[key] = online
+        online = key.replace(_TARGET, ".", 1)
+        acting = weights.get(averages.get(online, online))
+        if acting is not None and acting.shape == weights[key].shape:
+            weights[key] = acting
     return weights
 
 

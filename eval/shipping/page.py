@@ -149,7 +149,8 @@ def _training_commands(card: dict[str, Any]) -> list[str]:
     job = "/".join((env, card["agent"], card["condition"], f"seed-{card['seed']}"))
     words = ["python", "-m", "eval", "run", suite, "--only", job]
     if (SUITES / f"{suite}.yml").is_file():
-        return ["# train it anew", shlex.join(words)]
+        commit = f", with the suite as it was at commit {card['git']['commit'][:12]}" if card["git"] else ""
+        return [f"# train it anew{commit}", shlex.join(words)]
     needs = f"# train it anew: needs the file of the suite {suite}, which is not part of eval/suites;"
     words[words.index(suite)] = f"{suite}.yml"
     return [needs, "# hyperparameters are below, and as the zoo has them in config.yml", shlex.join(words)]

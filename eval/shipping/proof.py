@@ -103,14 +103,16 @@ def check_same_play(
 
 
 def _check_same_weights(model: "BaseAlgorithm", other: "BaseAlgorithm") -> None:
-    """But for target networks, by which nobody acts."""
-    ours, theirs = (
-        {name: weights for name, weights in one.policy.state_dict().items() if "_target." not in name}
-        for one in (model, other)
-    )
+    """But for networks by which nobody acts: targets, and online ones beside their averages."""
+    ours, theirs = (_acting_weights(one.policy.state_dict()) for one in (model, other))
     differing = [name for name in {**ours, **theirs} if not _is_same_tensor(ours.get(name), theirs.get(name))]
     if differing:
         raise ValueError(f"the small agent must have the trained one's weights, got others of {', '.join(differing)}")
+
+
+def _acting_weights(weights: dict[str, th.Tensor]) -> dict[str, th.Tensor]:
+    averaged = {name.replace("_ema.", ".", 1) for name in weights if "_ema." in name}
+    return {name: tensor for name, tensor in weights.items() if "_target." not in name and name not in averaged}
 
 
 def _is_same_tensor(one: th.Tensor | None, other: th.Tensor | None) -> bool:

@@ -62,6 +62,7 @@ class PlainDRQN(DRQN):
             loss.backward()
             th.nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm)
             self.policy.optimizer.step()
+            self.policy.update_average()
         self._n_updates += gradient_steps
 
     def compute_loss(self, samples: SequenceSamples) -> th.Tensor:

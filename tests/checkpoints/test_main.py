@@ -10,7 +10,7 @@ from drqn_sb3.checkpoints.store import list_checkpoints
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A run's folder, as the zoo has it: its checkpoints are in one within."""
-    run("a GRU, and short episodes", tmp_path / "checkpoints", 210)
+    run("a GRU, an average, and short episodes", tmp_path / "checkpoints", 210)
     return tmp_path
 
 

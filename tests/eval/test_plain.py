@@ -17,6 +17,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "stored states and burn-in": {"initial_state": "stored", "burn_in": 3, "n_steps": 3},
     "without double Q-learning": {"double_q": False, "n_steps": 2},
     "a GRU": {"policy_kwargs": {"recurrent_cell": "gru"}},
+    "averaged weights": {"policy_kwargs": {"ema_decay": 0.5}},
     "standardised images": {"policy_kwargs": {"features_extractor_kwargs": {"standardize": True}}},
     "a predictor of pictures": {"policy_kwargs": {"predictor": [16]}, "prediction_coef": 0.1, "burn_in": 2},
     "a predictor of vectors": {"policy_kwargs": {"predictor": [16]}, "prediction_coef": 0.5, "n_steps": 3},
@@ -77,9 +78,11 @@ def test_in_float32_an_update_is_the_plain_one(kind: str) -> None:
     before = th.nn.utils.parameters_to_vector(plain.q_net.parameters())
     for model in (fast, plain):
         model.train(3)
-    after = [th.nn.utils.parameters_to_vector(model.q_net.parameters()) for model in (fast, plain)]
+    assert (plain.policy.q_net_ema is not None) == (kind == "averaged weights")
     # Adam's first steps divide gradients by their own size: where those are noise, so are the steps
-    assert (after[0] - after[1]).norm() < 1e-2 * (after[1] - before).norm()
+    for networks in ([model.q_net for model in (fast, plain)], [model.policy.predicting_net for model in (fast, plain)]):
+        after = [th.nn.utils.parameters_to_vector(network.parameters()) for network in networks]
+        assert (after[0] - after[1]).norm() < 1e-2 * (after[1] - before).norm()
 
 
 @EACH_KIND

@@ -130,7 +130,8 @@ PAGES: dict[str, tuple[dict[str, Any], str]] = {
     "seeds as high as those of fresh games": ({"evaluation": {"first_seed": 2_000_000}}, "--games 8 --seed 3000000 "),
     "a suite that is there": (
         {"suite": "smoke"},
-        f"# train it anew\npython -m eval run smoke --only {PONG}/drqn/normal/seed-0\n",
+        "# train it anew, with the suite as it was at commit 0123456789ab\n"
+        f"python -m eval run smoke --only {PONG}/drqn/normal/seed-0\n",
     ),
     "lives": (
         {"config": {"env_wrapper": [{"a.AtariWrapper": {"clip_reward": False}}]}},

@@ -20,6 +20,16 @@ from eval.shipping.model_zip import LEFT_BEHIND, strip_model
 LEARNING: dict[str, Any] = {"learning_starts": 60, "buffer_size": 500, "batch_size": 4, "target_update_interval": 1_000}
 MAKERS: dict[str, Any] = {
     "drqn": lambda: DRQN("MlpLstmPolicy", RecallEnv(), seed=0, **LEARNING, sequence_length=4, device="cpu"),
+    "drqn, averaged": lambda: DRQN(
+        "MlpLstmPolicy",
+        RecallEnv(),
+        seed=0,
+        **LEARNING,
+        sequence_length=4,
+        learning_rate=1e-2,
+        policy_kwargs={"ema_decay": 0.9},
+        device="cpu",
+    ),
     "dqn": lambda: DQN("MlpPolicy", RecallEnv(), seed=0, **LEARNING, policy_kwargs={"net_arch": [64, 64]}, device="cpu"),
     "ppo_lstm": lambda: RecurrentPPO(
         "MlpLstmPolicy", RecallEnv(), seed=0, n_steps=64, batch_size=64, n_epochs=1, device="cpu"
@@ -75,8 +85,10 @@ def test_a_stripped_model_goes_on_learning_with_a_fresh_optimiser(case: tuple[Ba
     assert loaded.policy.optimizer.state
 
 
-@pytest.mark.parametrize("name", ["drqn", "dqn"])
-def test_target_and_online_network_share_their_storage_in_the_file_and_are_both_restored(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "n_networks"), [("drqn", 2), ("drqn, averaged", 3), ("dqn", 2)])
+def test_a_models_networks_share_their_storage_in_the_file_and_are_all_restored(
+    name: str, n_networks: int, tmp_path: Path
+) -> None:
     model: Any
     model, source = trained(name, tmp_path)
     weights: dict[str, th.Tensor] = model.policy.state_dict()
@@ -86,11 +98,18 @@ def test_target_and_online_network_share_their_storage_in_the_file_and_are_both_
     for path in (source, tmp_path / "small.zip"):
         with zipfile.ZipFile(path) as archive, zipfile.ZipFile(io.BytesIO(archive.read("policy.pth"))) as inner:
             sizes.append(sum(info.file_size for info in inner.infolist() if "/data/" in info.filename))
-    assert sizes[1] * 2 == sizes[0]
+    assert sizes[1] * n_networks == sizes[0]
     loaded: Any = type(model).load(tmp_path / "small.zip", device="cpu")
     for online, target in zip(loaded.q_net.parameters(), loaded.q_net_target.parameters(), strict=True):
         assert th.equal(online, target)
         assert online.data_ptr() != target.data_ptr()
+    if name == "drqn, averaged":
+        assert not th.equal(next(model.q_net.parameters()), next(model.policy.q_net_ema.parameters()))
+        for online, average, trained_average in zip(
+            *(network.parameters() for network in (loaded.q_net, loaded.policy.q_net_ema, model.policy.q_net_ema)), strict=True
+        ):
+            assert th.equal(online, average) and th.equal(average, trained_average)
+            assert online.data_ptr() != average.data_ptr()
 
 
 def test_a_stripped_q_learner_is_less_than_a_third_as_large(tmp_path: Path) -> None:
