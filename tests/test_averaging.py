@@ -77,7 +77,7 @@ def test_running_moments_are_taken_as_they_are() -> None:
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_predictions_ask_the_average_and_learning_acts_with_the_online_network(precision: str) -> None:
-    never = {"exploration_initial_eps": 0.0, "exploration_final_eps": 0.0}
+    never: dict[str, Any] = {"exploration_initial_eps": 0.0, "exploration_final_eps": 0.0}
     model = make_model(learning_rate=0.0, learning_starts=14, precision=precision, **never)
     favour(model.q_net, 1)
     favour(average_of(model), 2)
