@@ -99,7 +99,7 @@ MODELS: dict[str, Callable[[], BaseAlgorithm]] = {
     "last actions, predictions": partial(
         drqn, told_what_it_did, "MultiInputLstmPolicy", policy_kwargs={"hidden_size": 8, "predictor": [8]}
     ),
-    "a GRU, and short episodes": partial(
+    "a GRU, an average, and short episodes": partial(
         drqn, recall, policy_kwargs={"recurrent_cell": "gru", "hidden_size": 8, "ema_decay": 0.9}
     ),
     "stock DQN": stock_dqn,
