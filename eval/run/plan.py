@@ -188,7 +188,10 @@ def _changes(folder: Path, description: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def _compared(description: dict[str, Any]) -> dict[str, Any]:
-    return {**description, "config": without_shipped_budget(description.get("config") or {})}
+    """What a job's result depends on: an agent that is not trained has no learning curve."""
+    untrained = description.get("algo") is None or description.get("condition") is None
+    compared = {**description, "config": without_shipped_budget(description.get("config") or {})}
+    return compared | ({"curve": None} if untrained else {})
 
 
 def _told(name: str, former: Any, present: Any) -> list[str]:

@@ -10,7 +10,9 @@ import pytest
 
 from eval.report import cli
 from eval.results import find_results, read_result
+from eval.run.plan import check_begun, make_plan
 from eval.soak.cli import Sample, describe, summarize
+from eval.suite import find_suite, read_suite
 from eval.throughput.report import render
 
 ROOT = Path(__file__).parents[2]
@@ -71,6 +73,12 @@ def test_a_suites_results_are_whole_and_name_no_path(folder: Path) -> None:
         facts = read_result(path).facts
         assert not re.search(r'[" ]/', json.dumps(facts)), path
         assert not facts["git"]["dirty"], path
+
+
+@pytest.mark.parametrize("folder", SUITES, ids=lambda folder: folder.name)
+def test_a_suite_can_go_on_where_its_published_results_end(folder: Path) -> None:
+    """With the settings that the suite and the hyperparameters have now, that is: it is what would train the agents anew."""
+    check_begun(make_plan(read_suite(find_suite(folder.name)), folder))
 
 
 def test_every_row_of_scores_in_the_readme_is_a_report_s() -> None:

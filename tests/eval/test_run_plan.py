@@ -86,6 +86,19 @@ def test_the_budget_of_the_hyperparameters_may_change_which_the_suites_steps_rep
         planned(a_suite(tmp_path, agents=agents), tmp_path / "results")
 
 
+def test_the_points_of_the_curve_may_change_for_an_agent_that_is_not_trained(tmp_path: Path) -> None:
+    random = {"random": {"plug_in": "eval.evaluation.agents.RandomAgent", "like": "drqn"}}
+    agents = {"drqn": {"algo": "drqn"}, **random}
+    trained, untrained = planned(a_suite(tmp_path, agents=agents, curve={"points": 2}), tmp_path / "results")
+    (untrained / "result.json").write_text("{}")
+    longer = a_suite(tmp_path, agents=agents, curve={"points": 3})
+    assert planned(longer, tmp_path / "results") == [trained, untrained]
+    assert (untrained / "result.json").exists()
+    (trained / "trained.json").write_text("{}")
+    with pytest.raises(SuiteError, match=r"drqn/normal/seed-0 was begun with other settings \(curve.points: 3 -> 2\)"):
+        planned(a_suite(tmp_path, agents=agents, curve={"points": 2}), tmp_path / "results")
+
+
 def test_making_a_plan_writes_nothing(tmp_path: Path) -> None:
     assert len(make_plan(a_suite(tmp_path), tmp_path / "results")) == 1
     assert not (tmp_path / "results").exists()
