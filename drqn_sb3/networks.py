@@ -12,7 +12,7 @@ from typing import Any
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.preprocessing import is_image_space, preprocess_obs
+from stable_baselines3.common.preprocessing import get_flattened_obs_dim, is_image_space, preprocess_obs
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
@@ -81,6 +81,52 @@ class NatureConvolutions(BaseFeaturesExtractor):
         :return: the same shape
         """
         return standardize(observations) if self.standardize else observations
+
+
+class CombinedConvolutions(BaseFeaturesExtractor):
+    """
+    For dict observations: images go through :class:`NatureConvolutions`, everything else is flattened, and all of it is
+    joined in the order of the space. As SB3's :class:`~stable_baselines3.common.torch_layers.CombinedExtractor`, but with
+    the convolutions of :class:`~drqn_sb3.policies.CnnLstmPolicy`.
+
+    :param observation_space: space of the observations after SB3's preprocessing, images channels first, 36x36 or larger
+    :param filters: of the convolutions, see there
+    :param standardize: see there
+    :raises ValueError: if an image is smaller, or ``filters`` is not a sequence of three positive whole numbers
+    """
+
+    def __init__(
+        self, observation_space: spaces.Dict, filters: Sequence[int] = (32, 64, 64), standardize: bool = False
+    ) -> None:
+        images = {key: space for key, space in observation_space.spaces.items() if is_image_space(space)}
+        vectors = (space for key, space in observation_space.spaces.items() if key not in images)
+        convolutions = {key: NatureConvolutions(space, filters, standardize) for key, space in images.items()}
+        n_features = sum(part.features_dim for part in convolutions.values()) + sum(map(get_flattened_obs_dim, vectors))
+        super().__init__(observation_space, features_dim=n_features)
+        self.extractors = nn.ModuleDict(convolutions)
+
+    def forward(self, observations: dict[str, th.Tensor], is_prepared: bool = False) -> th.Tensor:
+        """
+        :param observations: each ``(n, *shape)``, float
+        :param is_prepared: whether they are what :meth:`prepare` made of them
+        :return: ``(n, features_dim)``
+        """
+        parts = observations if is_prepared else self.prepare(observations)
+        return th.cat([self._features_of(key, parts[key]) for key in self._observation_space.spaces], dim=1)
+
+    def prepare(self, observations: dict[str, th.Tensor]) -> dict[str, th.Tensor]:
+        """
+        What comes before the weights, and is the same for the online and the target network.
+
+        :param observations: each ``(n, *shape)``, float
+        :return: the same shapes
+        """
+        return {
+            key: self.extractors[key].prepare(part) if key in self.extractors else part for key, part in observations.items()
+        }
+
+    def _features_of(self, key: str, part: th.Tensor) -> th.Tensor:
+        return self.extractors[key](part, is_prepared=True) if key in self.extractors else part.flatten(1)
 
 
 def standardize(images: th.Tensor) -> th.Tensor:
@@ -247,7 +293,7 @@ class RecurrentQNetwork(BasePolicy):
         shape = _first(observations).shape[:2]
         with self._autocast():
             flat = self._scale(map_observations(observations, lambda value: value.flatten(0, 1)))
-            if (extractor := self._preparing_extractor()) is not None and isinstance(flat, th.Tensor):
+            if (extractor := self._preparing_extractor()) is not None:
                 flat = extractor.prepare(flat)
             return map_observations(flat, lambda value: value.unflatten(0, shape))
 
@@ -273,18 +319,25 @@ class RecurrentQNetwork(BasePolicy):
             outputs, states = unroll(self.cell, features, states, episode_starts, window_starts, initial_states)
         return outputs, states
 
-    def _preparing_extractor(self) -> NatureConvolutions | None:
+    def _preparing_extractor(self) -> Any:
         """The extractor, if what it prepares is known: a subclass may do other things."""
         extractor = self.features_extractor
-        return extractor if type(extractor) is NatureConvolutions else None
+        return extractor if type(extractor) in (NatureConvolutions, CombinedConvolutions) else None
 
     def _scale(self, obs: PyTorchObs) -> PyTorchObs:
         """SB3's preprocessing: pixels divided by 255, one-hot vectors of what is discrete."""
-        is_scaled_image = self.normalize_images and is_image_space(self.observation_space)
-        if self.compute_dtype != th.float32 and is_scaled_image and isinstance(obs, th.Tensor):
+        if isinstance(obs, dict):
+            assert isinstance(self.observation_space, spaces.Dict)
+            return {key: self._scale_one(value, self.observation_space[key]) for key, value in obs.items()}
+        return self._scale_one(obs, self.observation_space)
+
+    def _scale_one(self, obs: th.Tensor, space: spaces.Space) -> th.Tensor:
+        if self.compute_dtype != th.float32 and self.normalize_images and is_image_space(space):
             # Without the detour by way of float32: pixels are exact in bfloat16
             return obs.to(self.compute_dtype) / 255
-        return preprocess_obs(obs, self.observation_space, normalize_images=self.normalize_images)
+        scaled = preprocess_obs(obs, space, normalize_images=self.normalize_images)
+        assert isinstance(scaled, th.Tensor)
+        return scaled
 
     def lower_precision(self, dtype: th.dtype) -> "RecurrentQNetwork":
         """

@@ -21,7 +21,7 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
 from drqn_sb3.checks import is_number, is_positive_integer
-from drqn_sb3.networks import NatureConvolutions, RecurrentQNetwork
+from drqn_sb3.networks import CombinedConvolutions, NatureConvolutions, RecurrentQNetwork
 from drqn_sb3.recurrent import CELLS, RecurrentCell
 from drqn_sb3.type_aliases import RecurrentStates
 
@@ -247,7 +247,10 @@ class CnnLstmPolicy(DRQNPolicy):
 
 
 class MultiInputLstmPolicy(DRQNPolicy):
-    """For dict observations. Arguments as :class:`DRQNPolicy`."""
+    """
+    For dict observations: images go through the convolutions of :class:`CnnLstmPolicy`, everything else is flattened, see
+    :class:`~drqn_sb3.networks.CombinedConvolutions`. Arguments as :class:`DRQNPolicy`.
+    """
 
     def __init__(
         self,
@@ -256,7 +259,7 @@ class MultiInputLstmPolicy(DRQNPolicy):
         lr_schedule: Schedule,
         net_arch: NetArch = None,
         activation_fn: type[nn.Module] = nn.ReLU,
-        features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
+        features_extractor_class: type[BaseFeaturesExtractor] = CombinedConvolutions,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -321,5 +324,5 @@ def _check_extractor(features_extractor_class: type[BaseFeaturesExtractor], obse
     is_dict = isinstance(observation_space, spaces.Dict)
     if is_dict and features_extractor_class is FlattenExtractor:
         raise ValueError(f"dict observations need MultiInputLstmPolicy, MlpLstmPolicy got {observation_space}")
-    if not is_dict and features_extractor_class is CombinedExtractor:
+    if not is_dict and features_extractor_class in (CombinedConvolutions, CombinedExtractor):
         raise ValueError(f"MultiInputLstmPolicy needs dict observations, got {observation_space}")
