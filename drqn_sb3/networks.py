@@ -5,155 +5,22 @@ Features of each observation -> encoder layers -> recurrent cell -> head layers 
 Axis order ``(time, batch, ...)``; recurrent states are tuples of ``(n_layers, batch, hidden_size)``.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.preprocessing import get_flattened_obs_dim, is_image_space, preprocess_obs
+from stable_baselines3.common.preprocessing import is_image_space, preprocess_obs
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
-from torch.nn import functional as F
 
-from drqn_sb3.checks import is_positive_integer
+from drqn_sb3.extractors import CombinedConvolutions, NatureConvolutions
 from drqn_sb3.prediction import NextObservation, make_predictor
 from drqn_sb3.recurrent import CELLS, RecurrentCell, unroll, zero_states
 from drqn_sb3.type_aliases import RecurrentStates
-
-_LEAST_VARIANCE = 1e-4  # of pixels from 0 to 1: noise of less than 2.5 grey levels is not blown up
-
-
-class NatureConvolutions(BaseFeaturesExtractor):
-    """
-    The convolutions of the Nature DQN without its fully connected layer, whose place the recurrent cell takes
-    (Hausknecht & Stone 2015, section 4).
-
-    32 filters of 8x8 every 4 pixels, 64 of 4x4 every 2, 64 of 3x3 every 1, a ReLU after each: 3136 features of an 84x84
-    frame.
-
-    :param observation_space: image space, channels first, 36x36 or larger
-    :param filters: how many there are in each of the three layers
-    :param standardize: whether to subtract each image's mean from it and divide it by its standard deviation, plus a little
-        that keeps images of one colour zero. Small things on a large dark ground are learned sooner then
-        (``docs/experiments.md``)
-    :raises ValueError: if the space is another one, or ``filters`` is not a sequence of three positive whole numbers
-    """
-
-    def __init__(
-        self, observation_space: spaces.Box, filters: Sequence[int] = (32, 64, 64), standardize: bool = False
-    ) -> None:
-        shape = observation_space.shape
-        if shape is None or len(shape) != 3 or min(shape[1:]) < 36:
-            raise ValueError(
-                "CnnLstmPolicy needs image observations, (channels, height, width) of 36x36 or more, got "
-                f"{type(observation_space).__name__} of shape {shape}"
-            )
-        filters = _three_counts(filters)
-        height, width = (((size - 8) // 4 + 1 - 4) // 2 + 1 - 2 for size in shape[1:])
-        super().__init__(observation_space, features_dim=filters[2] * height * width)
-        self.standardize = standardize
-        self.convolutions = nn.Sequential(
-            nn.Conv2d(shape[0], filters[0], kernel_size=8, stride=4),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(filters[0], filters[1], kernel_size=4, stride=2),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(filters[1], filters[2], kernel_size=3, stride=1),
-            nn.ReLU(inplace=True),
-            nn.Flatten(),
-        )
-
-    def forward(self, observations: th.Tensor, is_prepared: bool = False) -> th.Tensor:
-        """
-        :param observations: ``(n, channels, height, width)``, float
-        :param is_prepared: whether they are what :meth:`prepare` made of them
-        :return: ``(n, features_dim)``
-        """
-        return self.convolutions(_channels_last(observations if is_prepared else self.prepare(observations)))
-
-    def prepare(self, observations: th.Tensor) -> th.Tensor:
-        """
-        What comes before the weights, and is the same for the online and the target network.
-
-        :param observations: ``(n, channels, height, width)``, float
-        :return: the same shape
-        """
-        return standardize(observations) if self.standardize else observations
-
-
-class CombinedConvolutions(BaseFeaturesExtractor):
-    """
-    For dict observations: images go through :class:`NatureConvolutions`, everything else is flattened, and all of it is
-    joined in the order of the space. As SB3's :class:`~stable_baselines3.common.torch_layers.CombinedExtractor`, but with
-    the convolutions of :class:`~drqn_sb3.policies.CnnLstmPolicy`.
-
-    :param observation_space: space of the observations after SB3's preprocessing, images channels first, 36x36 or larger
-    :param filters: of the convolutions, see there
-    :param standardize: see there
-    :raises ValueError: if an image is smaller, or ``filters`` is not a sequence of three positive whole numbers
-    """
-
-    def __init__(
-        self, observation_space: spaces.Dict, filters: Sequence[int] = (32, 64, 64), standardize: bool = False
-    ) -> None:
-        images = {key: space for key, space in observation_space.spaces.items() if is_image_space(space)}
-        vectors = (space for key, space in observation_space.spaces.items() if key not in images)
-        convolutions = {key: NatureConvolutions(space, filters, standardize) for key, space in images.items()}
-        n_features = sum(part.features_dim for part in convolutions.values()) + sum(map(get_flattened_obs_dim, vectors))
-        super().__init__(observation_space, features_dim=n_features)
-        self.extractors = nn.ModuleDict(convolutions)
-
-    def forward(self, observations: dict[str, th.Tensor], is_prepared: bool = False) -> th.Tensor:
-        """
-        :param observations: each ``(n, *shape)``, float
-        :param is_prepared: whether they are what :meth:`prepare` made of them
-        :return: ``(n, features_dim)``
-        """
-        parts = observations if is_prepared else self.prepare(observations)
-        return th.cat([self._features_of(key, parts[key]) for key in self._observation_space.spaces], dim=1)
-
-    def prepare(self, observations: dict[str, th.Tensor]) -> dict[str, th.Tensor]:
-        """
-        What comes before the weights, and is the same for the online and the target network.
-
-        :param observations: each ``(n, *shape)``, float
-        :return: the same shapes
-        """
-        return {
-            key: self.extractors[key].prepare(part) if key in self.extractors else part for key, part in observations.items()
-        }
-
-    def _features_of(self, key: str, part: th.Tensor) -> th.Tensor:
-        return self.extractors[key](part, is_prepared=True) if key in self.extractors else part.flatten(1)
-
-
-def standardize(images: th.Tensor) -> th.Tensor:
-    """
-    Each image with mean 0 and standard deviation 1, or a little less; an image of one colour becomes zero.
-
-    :param images: ``(n, channels, height, width)``, float, from 0 to 1
-    :return: the same shape
-    """
-    return F.layer_norm(images, images.shape[1:], eps=_LEAST_VARIANCE)
-
-
-def _channels_last(images: th.Tensor) -> th.Tensor:
-    """The same images, laid out in memory in the way that is faster on processors and GPUs alike."""
-    n_images, n_channels, height, width = images.shape
-    if n_channels == 1:
-        # Only the strides have to change, for which PyTorch would copy
-        return images.contiguous().view(n_images, height, width, 1).permute(0, 3, 1, 2)
-    return images.to(memory_format=th.channels_last)
-
-
-def _three_counts(filters: Any) -> tuple[int, ...]:
-    """Check numbers of filters; numpy's integers become Python's."""
-    counts = tuple(filters) if isinstance(filters, Iterable) else ()
-    if len(counts) != 3 or not all(map(is_positive_integer, counts)):
-        raise ValueError(f"filters must be three whole numbers of at least 1, got {filters}")
-    return tuple(map(int, counts))
 
 
 class DuelingHead(nn.Module):

@@ -21,7 +21,8 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
 from drqn_sb3.checks import is_number, is_positive_integer
-from drqn_sb3.networks import CombinedConvolutions, NatureConvolutions, RecurrentQNetwork
+from drqn_sb3.extractors import CombinedConvolutions, NatureConvolutions
+from drqn_sb3.networks import RecurrentQNetwork
 from drqn_sb3.recurrent import CELLS, RecurrentCell
 from drqn_sb3.type_aliases import RecurrentStates
 
@@ -249,7 +250,7 @@ class CnnLstmPolicy(DRQNPolicy):
 class MultiInputLstmPolicy(DRQNPolicy):
     """
     For dict observations: images go through the convolutions of :class:`CnnLstmPolicy`, everything else is flattened, see
-    :class:`~drqn_sb3.networks.CombinedConvolutions`. Arguments as :class:`DRQNPolicy`.
+    :class:`~drqn_sb3.extractors.CombinedConvolutions`. Arguments as :class:`DRQNPolicy`.
     """
 
     def __init__(

@@ -288,7 +288,7 @@ ROUND_TRIPS: dict[str, Callable[[], DRQNPolicy]] = {
     "encoder": lambda: make_policy(net_arch={"encoder": [7], "head": [6]}, activation_fn=nn.Tanh),
     "image": lambda: make_policy("image, channels first", normalize_images=False),
     "average": lambda: make_policy(ema_decay=0.9),
-    "dict": lambda: make_policy("dict", features_extractor_kwargs={"cnn_output_dim": 9}),
+    "dict": lambda: make_policy("dict", features_extractor_kwargs={"filters": (4, 8, 8)}),
     "optimizer": lambda: make_policy(optimizer_class=th.optim.RMSprop, optimizer_kwargs={"alpha": 0.9}),
 }
 

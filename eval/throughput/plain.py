@@ -12,11 +12,13 @@ import torch as th
 from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.common.utils import obs_as_tensor
+from torch import nn
 from torch.nn import functional as F
 
 from drqn_sb3 import DRQN
+from drqn_sb3.extractors import CombinedConvolutions, NatureConvolutions, standardize
 from drqn_sb3.losses import masked_huber_loss, n_step_targets
-from drqn_sb3.networks import NatureConvolutions, RecurrentQNetwork, standardize
+from drqn_sb3.networks import RecurrentQNetwork
 from drqn_sb3.recurrent import LSTM, reset_states
 from drqn_sb3.type_aliases import RecurrentStates, SequenceSamples
 
@@ -134,12 +136,8 @@ def unroll_plainly(
     """
     flat = _each(observations, lambda value: value.flatten(0, 1))
     weights = q_net.cell.weights(0)
-    extractor = q_net.features_extractor
     scaled = preprocess_obs(flat, q_net.observation_space, q_net.normalize_images)
-    if isinstance(extractor, NatureConvolutions) and isinstance(scaled, th.Tensor):
-        features = q_net.encoder(extractor.convolutions(standardize(scaled) if extractor.standardize else scaled))
-    else:
-        features = q_net.encoder(extractor(scaled))
+    features = q_net.encoder(_features(q_net.features_extractor, scaled))
     # (time * batch, features) -> (time, batch, gates * hidden_size)
     projected = F.linear(features, weights.weight_ih, weights.bias_ih).unflatten(0, tuple(episode_starts.shape))
     layer = tuple(state[0] for state in states)
@@ -151,6 +149,18 @@ def unroll_plainly(
         layer = q_net.cell.step(0, projected_t, layer)
         outputs.append(layer[0])
     return th.stack(outputs), tuple(state.unsqueeze(0) for state in layer)
+
+
+def _features(extractor: nn.Module, scaled: Any) -> th.Tensor:
+    """Of observations that are scaled."""
+    if isinstance(extractor, CombinedConvolutions):
+        parts = extractor.extractors
+        return th.cat(
+            [_features(parts[key], value) if key in parts else value.flatten(1) for key, value in scaled.items()], dim=1
+        )
+    if isinstance(extractor, NatureConvolutions):
+        return extractor.convolutions(standardize(scaled) if extractor.standardize else scaled)
+    return extractor(scaled)
 
 
 def _each(observations: Any, change: Any) -> Any:

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import Logger
-from toy_env import SPACES, ToyEnv
+from toy_env import IMAGE, SPACES, VECTOR, ToyEnv
 
 from drqn_sb3 import DRQN, FlickerObservation, LastAction
 from eval.throughput.plain import PlainDRQN
@@ -20,6 +21,10 @@ KINDS: dict[str, dict[str, Any]] = {
     "averaged weights": {"policy_kwargs": {"ema_decay": 0.5}},
     "standardised images": {"policy_kwargs": {"features_extractor_kwargs": {"standardize": True}}},
     "a predictor of pictures": {"policy_kwargs": {"predictor": [16]}, "prediction_coef": 0.1, "burn_in": 2},
+    "images beside vectors": {
+        "policy_kwargs": {"predictor": [16], "features_extractor_kwargs": {"standardize": True}},
+        "prediction_coef": 0.1,
+    },
     "a predictor of vectors": {"policy_kwargs": {"predictor": [16]}, "prediction_coef": 0.5, "n_steps": 3},
 }
 EACH_KIND = pytest.mark.parametrize("kind", KINDS)
@@ -27,12 +32,13 @@ EACH_KIND = pytest.mark.parametrize("kind", KINDS)
 
 def make_pair(precision: str, kind: str, space: str = "image, channels last", **kwargs: Any) -> tuple[DRQN, PlainDRQN]:
     """A fast model and a plain one that are alike and have seen the same: images, but for a predictor of vectors."""
+    told: dict[str, spaces.Space] = {"a predictor of vectors": VECTOR, "images beside vectors": IMAGE}
     kwargs = {"learning_starts": 100, "buffer_size": 600, "seed": 0, **KINDS[kind], **kwargs}
     kwargs["policy_kwargs"] = {"hidden_size": 64, **kwargs.get("policy_kwargs", {})}
     models = []
     for model_class in (DRQN, PlainDRQN):
-        if kind == "a predictor of vectors":
-            env = make_vec_env(lambda: LastAction(FlickerObservation(ToyEnv(max_length=20))), n_envs=2, seed=0)
+        if kind in told:
+            env = make_vec_env(lambda: LastAction(FlickerObservation(ToyEnv(told[kind], max_length=20))), n_envs=2, seed=0)
             policy = "MultiInputLstmPolicy"
         else:
             env = make_vec_env(lambda: ToyEnv(SPACES[space], max_length=20), n_envs=2, seed=0)

@@ -227,7 +227,8 @@ SHIPPED = {
     "small-tasks": (5, 6, ["normal"]),
     "slimevolley-state": (1, 5, ["hide_velocity"]),
     "slimevolley-state-flicker": (1, 5, ["hide_velocity+flicker-0.5"]),
-    "slimevolley": (1, 5, ["normal", "flicker-0.5"]),
+    "slimevolley": (1, 5, ["normal"]),
+    "slimevolley-flicker": (1, 5, ["flicker-0.5"]),
     "pong": (1, 2, ["normal", "flicker-0.5"]),
     "atari-flicker": (10, 3, ["flicker-0.5"]),
     "atari-normal": (9, 3, ["normal"]),
@@ -260,7 +261,7 @@ def test_all_agents_explore_for_as_many_steps(name: str) -> None:
         name: config["exploration_fraction"] * steps if "exploration_fraction" in config else config["exploration_steps"]
         for name, config in configs.items()
     }
-    stacked = "dqn-10" if name == "slimevolley-state-flicker" else "dqn-4"
+    stacked = "dqn-10" if name.endswith("flicker") else "dqn-4"
     assert set(explored) == {"drqn", "dqn-1", stacked}
     assert list(explored.values()) == [pytest.approx(explored["drqn"], rel=0.001)] * len(explored)
 

@@ -13,7 +13,7 @@ import torch as th
 from sb3_contrib import RecurrentPPO
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 
-from drqn_sb3.networks import NatureConvolutions
+from drqn_sb3.extractors import NatureConvolutions
 from eval.throughput.experience import Experience, experience_of
 from eval.throughput.protocol import Task, Work, serve
 from eval.throughput.workers.models import (
