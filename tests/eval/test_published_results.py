@@ -93,6 +93,7 @@ def test_every_row_of_scores_in_the_readme_is_a_report_s() -> None:
         ("slimevolley", "SlimeVolleyNoFrameskip-v0, trained and evaluated on normal"),
         ("small-tasks", "Recall-v0, trained and evaluated on normal"),
         ("small-tasks", "Recall20-v0, trained and evaluated on normal"),
+        ("small-tasks", "Recall50-v0, trained and evaluated on normal"),
     )
     for rows, (suite, caption) in zip(tables, captions, strict=True):
         report = (ROOT / "eval" / "results" / suite / "report" / "report.md").read_text()
