@@ -98,6 +98,7 @@ class CombinedConvolutions(BaseFeaturesExtractor):
         standardize: bool = False,
         normalized_image: bool = False,
     ) -> None:
+        filters = _three_counts(filters)
         parts = observation_space.spaces
         images = {
             key: space

@@ -48,6 +48,8 @@ def test_numbers_of_filters_may_be_numpys(filters: Any) -> None:
 def test_wrong_numbers_of_filters_are_refused(filters: Any) -> None:
     with pytest.raises(ValueError, match=rf"filters must be three whole numbers of at least 1, got {re.escape(str(filters))}"):
         NatureConvolutions(spaces.Box(0, 255, (1, 84, 84), np.uint8), filters)
+    with pytest.raises(ValueError, match="filters must be three whole numbers"):
+        CombinedConvolutions(spaces.Dict(speed=MIXED["speed"]), filters)
 
 
 @pytest.mark.parametrize("n_channels", [1, 2])

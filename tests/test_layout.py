@@ -30,7 +30,19 @@ TOP_LEVEL = {
 # The modules of drqn_sb3 and, for each, those that it may import: what lies upstream of it. The empty string is the
 # package itself.
 LEARNING = {
-    *("checks", "type_aliases", "lstm", "recurrent", "losses", "slots", "windows", "buffers", "networks", "policies"),
+    *(
+        "checks",
+        "type_aliases",
+        "lstm",
+        "recurrent",
+        "losses",
+        "slots",
+        "windows",
+        "buffers",
+        "extractors",
+        "networks",
+        "policies",
+    ),
     *("precision", "learner", "overlap", "cuda_graph", "allocator", "arguments", "drqn"),
     *("version", "finite", "workers", "out_of_memory", "experience", "model_files", "persistence", "prediction"),
 }
@@ -45,8 +57,9 @@ UPSTREAM: dict[str, set[str]] = {
     "buffers": {"checks", "type_aliases", "recurrent", "losses", "slots", "windows"},
     "last_action": set(),
     "prediction": {"last_action", "losses"},
-    "networks": {"checks", "type_aliases", "recurrent", "prediction"},
-    "policies": {"checks", "type_aliases", "recurrent", "losses", "networks"},
+    "extractors": {"checks"},
+    "networks": {"type_aliases", "recurrent", "prediction", "extractors"},
+    "policies": {"checks", "type_aliases", "recurrent", "losses", "extractors", "networks"},
     "precision": {"networks"},
     "cuda_graph": {"type_aliases"},
     "allocator": set(),

@@ -367,6 +367,20 @@ def test_a_policy_for_other_observations_is_refused(policy_class: type[DRQNPolic
         policy_class(space, spaces.Discrete(2), lambda _: 1e-3)
 
 
+def test_images_of_floats_in_a_dict_go_through_the_same_convolutions_as_bytes() -> None:
+    policy = make_policy("dict")
+    space = policy.observation_space
+    assert isinstance(space, spaces.Dict)
+    floats = spaces.Dict({**space.spaces, "image": spaces.Box(0.0, 1.0, space["image"].shape, np.float32)})
+    of_floats = MultiInputLstmPolicy(floats, spaces.Discrete(N_ACTIONS), lambda _: 1e-3, hidden_size=8, normalize_images=False)
+    of_floats.load_state_dict(policy.state_dict())
+    space.seed(0)
+    seen = space.sample()
+    states, float_states = policy.predict(seen)[1], of_floats.predict({**seen, "image": seen["image"] / np.float32(255)})[1]
+    assert states is not None and float_states is not None
+    np.testing.assert_allclose(states, float_states, atol=1e-6)
+
+
 def test_an_extractor_of_ones_own_may_take_dicts_to_the_mlp_policy() -> None:
     class VectorOnly(FlattenExtractor):
         def __init__(self, observation_space: spaces.Dict) -> None:
