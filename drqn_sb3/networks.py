@@ -31,12 +31,20 @@ class DuelingHead(nn.Module):
     :param n_actions: number of actions
     :param net_arch: sizes of the hidden layers of both streams
     :param activation_fn: activation function
+    :param layer_norm: whether hidden layers are normalised before it
     """
 
-    def __init__(self, input_size: int, n_actions: int, net_arch: list[int], activation_fn: type[nn.Module]) -> None:
+    def __init__(
+        self,
+        input_size: int,
+        n_actions: int,
+        net_arch: list[int],
+        activation_fn: type[nn.Module],
+        layer_norm: bool = False,
+    ) -> None:
         super().__init__()
-        self.value = nn.Sequential(*create_mlp(input_size, 1, net_arch, activation_fn))
-        self.advantage = nn.Sequential(*create_mlp(input_size, n_actions, net_arch, activation_fn))
+        self.value = _layers(input_size, 1, net_arch, activation_fn, layer_norm)
+        self.advantage = _layers(input_size, n_actions, net_arch, activation_fn, layer_norm)
 
     def forward(self, features: th.Tensor) -> th.Tensor:
         """
@@ -45,6 +53,14 @@ class DuelingHead(nn.Module):
         """
         advantage = self.advantage(features)
         return self.value(features) + advantage - advantage.mean(dim=-1, keepdim=True)
+
+
+def _layers(
+    input_size: int, output_size: int, net_arch: list[int], activation_fn: type[nn.Module], layer_norm: bool
+) -> nn.Sequential:
+    """Fully connected layers; ``output_size`` -1 ends with the last hidden one."""
+    normalization: list[type[nn.Module]] = [nn.LayerNorm] if layer_norm else []
+    return nn.Sequential(*create_mlp(input_size, output_size, net_arch, activation_fn, post_linear_modules=normalization))
 
 
 class RecurrentQNetwork(BasePolicy):
@@ -65,6 +81,8 @@ class RecurrentQNetwork(BasePolicy):
     :param dueling: whether the head splits into value and advantage
     :param memory_span: steps that the cell's initial weights keep what was seen for; ``None`` leaves them PyTorch's
     :param predictor: sizes of the hidden layers that predict the next observation; ``None`` predicts nothing
+    :param layer_norm: whether the layers of encoder and head, but for the one that gives the Q-values, are normalised before
+        their activation function
     :raises ValueError: if there is nothing that can be predicted
     :raises NotImplementedError: if the cell does not say how to begin with such a span
     """
@@ -88,22 +106,23 @@ class RecurrentQNetwork(BasePolicy):
         dueling: bool = False,
         memory_span: float | None = None,
         predictor: list[int] | None = None,
+        layer_norm: bool = False,
     ) -> None:
         super().__init__(
             observation_space, action_space, features_extractor=features_extractor, normalize_images=normalize_images
         )
         n_actions = int(action_space.n)
         cell_class = CELLS[recurrent_cell] if isinstance(recurrent_cell, str) else recurrent_cell
-        self.encoder = nn.Sequential(*create_mlp(features_dim, -1, encoder, activation_fn))
+        self.encoder = _layers(features_dim, -1, encoder, activation_fn, layer_norm)
         encoded_dim = encoder[-1] if encoder else features_dim
         self.cell = cell_class(encoded_dim, hidden_size, n_recurrent_layers)
         if memory_span is not None:
             self.cell.set_memory_span(memory_span)
         self.head: nn.Module
         if dueling:
-            self.head = DuelingHead(hidden_size, n_actions, net_arch, activation_fn)
+            self.head = DuelingHead(hidden_size, n_actions, net_arch, activation_fn, layer_norm)
         else:
-            self.head = nn.Sequential(*create_mlp(hidden_size, n_actions, net_arch, activation_fn))
+            self.head = _layers(hidden_size, n_actions, net_arch, activation_fn, layer_norm)
         self.predictor: NextObservation | None = None
         if predictor is not None:
             self.predictor = make_predictor(observation_space, hidden_size, n_actions, predictor, activation_fn)

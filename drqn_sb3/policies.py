@@ -60,6 +60,8 @@ class DRQNPolicy(DQNPolicy):
         rest from the online network. 0.999 is an average over about a thousand updates: it lags as far behind, and has
         forgotten the initial weights after five times as many. Learning acts with the online network all the same. Buffers
         are the online network's, weights of it that are set by hand are not followed. ``None`` keeps no average
+    :param layer_norm: whether the layers of ``net_arch`` are normalised before their activation function (Ba et al. 2016,
+        arXiv 1607.06450)
     :raises TypeError: if a class, or True or False, is something else
     :raises ValueError: if sizes, the cell, its span or the decay are not as above, observations are not such as the policy, or
         the predictor, is for
@@ -90,9 +92,13 @@ class DRQNPolicy(DQNPolicy):
         memory_span: float | None = None,
         predictor: list[int] | None = None,
         ema_decay: float | None = None,
+        layer_norm: bool = False,
     ) -> None:
         encoder, head = _parse_net_arch(net_arch, list(self.default_encoder))
-        _check_cell(recurrent_cell, hidden_size, n_recurrent_layers, dueling)
+        _check_cell(recurrent_cell, hidden_size, n_recurrent_layers)
+        for name, switch in (("dueling", dueling), ("layer_norm", layer_norm)):
+            if not isinstance(switch, bool):
+                raise TypeError(f"{name} must be True or False, got {switch!r}")
         _check_memory_span(memory_span, recurrent_cell)
         if predictor is not None:
             _check_sizes("predictor", predictor)
@@ -115,6 +121,7 @@ class DRQNPolicy(DQNPolicy):
             "dueling": dueling,
             "memory_span": memory_span,
             "predictor": predictor,
+            "layer_norm": layer_norm,
         }
         self.encoder = encoder
         self.ema_decay = ema_decay
@@ -298,15 +305,13 @@ def _check_sizes(name: str, sizes: Any) -> None:
         raise ValueError(f"{name} must be a list of layer sizes of at least 1, got {sizes!r}")
 
 
-def _check_cell(recurrent_cell: Any, hidden_size: Any, n_recurrent_layers: Any, dueling: Any) -> None:
+def _check_cell(recurrent_cell: Any, hidden_size: Any, n_recurrent_layers: Any) -> None:
     is_class = isinstance(recurrent_cell, type) and issubclass(recurrent_cell, RecurrentCell)
     if not is_class and not (isinstance(recurrent_cell, str) and recurrent_cell in CELLS):
         raise ValueError(f"recurrent_cell must be one of {sorted(CELLS)} or a RecurrentCell class, got {recurrent_cell!r}")
     for name, value in (("hidden_size", hidden_size), ("n_recurrent_layers", n_recurrent_layers)):
         if not is_positive_integer(value):
             raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
-    if not isinstance(dueling, bool):
-        raise TypeError(f"dueling must be True or False, got {dueling!r}")
 
 
 def _check_memory_span(memory_span: Any, recurrent_cell: str | type[RecurrentCell]) -> None:

@@ -1,5 +1,7 @@
 """The parts of a Q-network, and the network in another precision."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch as th
@@ -14,7 +16,7 @@ N_ACTIONS = 4
 FRAMES = spaces.Box(0, 255, (2, 36, 36), np.uint8)
 
 
-def make_q_net(normalize_images: bool = True) -> RecurrentQNetwork:
+def make_q_net(normalize_images: bool = True, **kwargs: Any) -> RecurrentQNetwork:
     extractor = NatureConvolutions(FRAMES)
     return RecurrentQNetwork(
         FRAMES,
@@ -25,7 +27,30 @@ def make_q_net(normalize_images: bool = True) -> RecurrentQNetwork:
         net_arch=[8],
         hidden_size=8,
         normalize_images=normalize_images,
+        **kwargs,
     )
+
+
+@pytest.mark.parametrize("dueling", [False, True])
+def test_normalised_layers_have_mean_0_and_deviation_1_before_the_activation(dueling: bool) -> None:
+    th.manual_seed(0)
+    q_net = make_q_net(layer_norm=True, dueling=dueling)
+    features, outputs = th.randn(5, q_net.features_extractor.features_dim), th.randn(5, 8)
+    heads = [q_net.head.value, q_net.head.advantage] if isinstance(q_net.head, DuelingHead) else [q_net.head]
+    for layers, given in ((q_net.encoder, features), *((head, outputs) for head in heads)):
+        assert isinstance(layers, nn.Sequential) and isinstance(layers[0], nn.Linear)
+        plain = given @ layers[0].weight.T + layers[0].bias
+        mean, variance = plain.mean(1, keepdim=True), plain.var(1, unbiased=False, keepdim=True)
+        hidden = ((plain - mean) / (variance + 1e-5).sqrt()).clamp(min=0)
+        if layers is q_net.encoder:
+            th.testing.assert_close(layers(given), hidden)
+        else:
+            assert isinstance(layers[-1], nn.Linear)
+            th.testing.assert_close(layers(given), hidden @ layers[-1].weight.T + layers[-1].bias)
+
+
+def test_layers_are_not_normalised_unless_asked_for() -> None:
+    assert not any(isinstance(part, nn.LayerNorm) for part in make_q_net(dueling=True).modules())
 
 
 def test_dueling_adds_centred_advantages_to_a_value() -> None:

@@ -283,6 +283,7 @@ def test_the_target_network_starts_as_a_copy_and_is_another_network() -> None:
 
 ROUND_TRIPS: dict[str, Callable[[], DRQNPolicy]] = {
     "plain": make_policy,
+    "normalised layers": lambda: make_policy(layer_norm=True, net_arch={"encoder": [6], "head": [5]}),
     "dueling gru": lambda: make_policy(dueling=True, recurrent_cell="gru", n_recurrent_layers=2, net_arch=[5]),
     "memory": lambda: make_policy(memory_span=20.5, n_recurrent_layers=2),
     "encoder": lambda: make_policy(net_arch={"encoder": [7], "head": [6]}, activation_fn=nn.Tanh),
@@ -325,6 +326,7 @@ WRONG_ARGUMENTS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "true units": ({"hidden_size": True}, ValueError, "hidden_size must be an integer of at least 1, got True"),
     "no layer": ({"n_recurrent_layers": 0}, ValueError, "n_recurrent_layers must be an integer of at least 1, got 0"),
     "text layers": ({"n_recurrent_layers": "2"}, ValueError, "n_recurrent_layers must be .* got '2'"),
+    "perhaps normalised": ({"layer_norm": 1}, TypeError, "layer_norm must be True or False, got 1"),
     "perhaps dueling": ({"dueling": "no"}, TypeError, "dueling must be True or False, got 'no'"),
     "short memory": ({"memory_span": 1}, ValueError, "memory_span must be None or a number of steps of at least 2, got 1"),
     "endless memory": ({"memory_span": float("inf")}, ValueError, "memory_span must be None or .* got inf"),

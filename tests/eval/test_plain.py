@@ -18,6 +18,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "stored states and burn-in": {"initial_state": "stored", "burn_in": 3, "n_steps": 3},
     "without double Q-learning": {"double_q": False, "n_steps": 2},
     "a GRU": {"policy_kwargs": {"recurrent_cell": "gru"}},
+    "layer normalisation": {"policy_kwargs": {"layer_norm": True, "net_arch": {"encoder": [32], "head": [24]}}},
     "averaged weights": {"policy_kwargs": {"ema_decay": 0.5}},
     "standardised images": {"policy_kwargs": {"features_extractor_kwargs": {"standardize": True}}},
     "a predictor of pictures": {"policy_kwargs": {"predictor": [16]}, "prediction_coef": 0.1, "burn_in": 2},
