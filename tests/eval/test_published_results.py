@@ -91,6 +91,7 @@ def test_every_row_of_scores_in_the_readme_is_a_report_s() -> None:
         ("slimevolley-state", "SlimeVolley-v0, trained and evaluated on hide_velocity"),
         ("slimevolley-state-flicker", "SlimeVolley-v0, trained and evaluated on hide_velocity+flicker-0.5"),
         ("slimevolley", "SlimeVolleyNoFrameskip-v0, trained and evaluated on normal"),
+        ("slimevolley-flicker", "SlimeVolleyNoFrameskip-v0, trained and evaluated on flicker-0.5"),
         ("small-tasks", "Recall-v0, trained and evaluated on normal"),
         ("small-tasks", "Recall20-v0, trained and evaluated on normal"),
         ("small-tasks", "Recall50-v0, trained and evaluated on normal"),
