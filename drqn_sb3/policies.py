@@ -111,7 +111,7 @@ class DRQNPolicy(DQNPolicy):
             optimizer_kwargs or {}
         ):
             optimizer_kwargs = {"fused": True, **(optimizer_kwargs or {})}
-        if issubclass(features_extractor_class, CombinedConvolutions) and not normalize_images:
+        if not normalize_images and issubclass(features_extractor_class, CombinedConvolutions):
             # As SB3 has it for its own extractor: what is not to be divided by 255 is from 0 to 1
             features_extractor_kwargs = {"normalized_image": True, **(features_extractor_kwargs or {})}
         self.recurrent_args: dict[str, Any] = {
