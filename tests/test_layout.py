@@ -30,19 +30,8 @@ TOP_LEVEL = {
 # The modules of drqn_sb3 and, for each, those that it may import: what lies upstream of it. The empty string is the
 # package itself.
 LEARNING = {
-    *(
-        "checks",
-        "type_aliases",
-        "lstm",
-        "recurrent",
-        "losses",
-        "slots",
-        "windows",
-        "buffers",
-        "extractors",
-        "networks",
-        "policies",
-    ),
+    *("checks", "type_aliases", "lstm", "recurrent", "losses", "slots", "windows", "buffers"),
+    *("extractors", "networks", "policies"),
     *("precision", "learner", "overlap", "cuda_graph", "allocator", "arguments", "drqn"),
     *("version", "finite", "workers", "out_of_memory", "experience", "model_files", "persistence", "prediction"),
 }
