@@ -81,25 +81,55 @@ def test_a_suite_can_go_on_where_its_published_results_end(folder: Path) -> None
     check_begun(make_plan(read_suite(find_suite(folder.name)), folder))
 
 
-def test_every_row_of_scores_in_the_readme_is_a_report_s() -> None:
+# Every table of scores in docs/results.md, in its order: the suite, and what its report calls the table
+TABLES = (
+    ("pong", "PongNoFrameskip-v4, trained and evaluated on flicker-0.5"),
+    ("pong", "PongNoFrameskip-v4, trained and evaluated on normal"),
+    ("slimevolley-state", "SlimeVolley-v0, trained and evaluated on hide_velocity"),
+    ("slimevolley-state-flicker", "SlimeVolley-v0, trained and evaluated on hide_velocity+flicker-0.5"),
+    ("slimevolley", "SlimeVolleyNoFrameskip-v0, trained and evaluated on normal"),
+    ("slimevolley-flicker", "SlimeVolleyNoFrameskip-v0, trained and evaluated on flicker-0.5"),
+    ("small-tasks", "Recall-v0, trained and evaluated on normal"),
+    ("small-tasks", "Recall20-v0, trained and evaluated on normal"),
+    ("small-tasks", "Recall50-v0, trained and evaluated on normal"),
+)
+
+
+def test_every_table_of_the_results_page_is_a_report_s() -> None:
+    page = (ROOT / "docs" / "results.md").read_text()
+    tables = re.findall(r"\n\| Agent .*?\n\| ---.*?\n(.*?)\n\n", page, flags=re.DOTALL)
+    for rows, (suite, caption) in zip(tables, TABLES, strict=True):
+        assert f"{rows}\n" == _reported_rows(suite, caption)
+
+
+def test_every_score_of_the_readme_is_a_report_s() -> None:
+    """And every agent that a report has is there, in the column of its name."""
     readme = (ROOT / "README.md").read_text()
-    (section,) = re.findall(r"## Results\n(.*?)\n## ", readme, flags=re.DOTALL)
-    tables = re.findall(r"\n\| Agent .*?\n\| ---.*?\n(.*?)\n\n", section, flags=re.DOTALL)
-    captions = (
-        ("pong", "PongNoFrameskip-v4, trained and evaluated on flicker-0.5"),
-        ("pong", "PongNoFrameskip-v4, trained and evaluated on normal"),
-        ("slimevolley-state", "SlimeVolley-v0, trained and evaluated on hide_velocity"),
-        ("slimevolley-state-flicker", "SlimeVolley-v0, trained and evaluated on hide_velocity+flicker-0.5"),
-        ("slimevolley", "SlimeVolleyNoFrameskip-v0, trained and evaluated on normal"),
-        ("slimevolley-flicker", "SlimeVolleyNoFrameskip-v0, trained and evaluated on flicker-0.5"),
-        ("small-tasks", "Recall-v0, trained and evaluated on normal"),
-        ("small-tasks", "Recall20-v0, trained and evaluated on normal"),
-        ("small-tasks", "Recall50-v0, trained and evaluated on normal"),
-    )
-    for rows, (suite, caption) in zip(tables, captions, strict=True):
-        report = (ROOT / "eval" / "results" / suite / "report" / "report.md").read_text()
-        pattern = rf"^Final scores in {re.escape(caption)} .*\n\n.*\n.*\n((?:\|.*\n)+)"
-        (table,) = re.findall(pattern, report, flags=re.MULTILINE)
-        assert len(rows.splitlines()) >= 2 and f"{rows}\n" == table
-    for picture in re.findall(r"\((eval/results/[^)]*)\)", readme):
-        assert (ROOT / picture).exists(), picture
+    ((head, rows),) = re.findall(r"\n\| Task (\|.*)\n\| ---.*\n((?:\|.*\n)+)", readme)
+    agents = ["drqn", "dqn-1", "dqn-4", "dqn-10", "ppo_lstm", "random"]
+    assert _cells(head) == ["DRQN", "DQN, 1 frame", "DQN, 4", "DQN, 10", "RecurrentPPO", "random"]
+    for row, (suite, caption) in zip(rows.splitlines(), TABLES, strict=True):
+        reported = [_cells(line) for line in _reported_rows(suite, caption).splitlines()]
+        scores = {agent: f"{mean} ({n})" for agent, n, _, _, mean, *_ in reported}
+        assert set(scores) <= set(agents)
+        assert _cells(row)[1:] == [scores.get(agent, "-") for agent in agents], row
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+def test_every_file_that_a_page_shows_or_names_exists(page: str) -> None:
+    text = (ROOT / page).read_text()
+    links = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if not link.startswith("http")]
+    assert len(links) > 10
+    for link in links:
+        assert ((ROOT / page).parent / link).exists(), link
+
+
+def _reported_rows(suite: str, caption: str) -> str:
+    report = (ROOT / "eval" / "results" / suite / "report" / "report.md").read_text()
+    (rows,) = re.findall(rf"^Final scores in {re.escape(caption)} .*\n\n.*\n.*\n((?:\|.*\n)+)", report, flags=re.MULTILINE)
+    assert len(rows.splitlines()) >= 2
+    return str(rows)
+
+
+def _cells(row: str) -> list[str]:
+    return [cell.strip() for cell in row.strip().strip("|").split("|")]
