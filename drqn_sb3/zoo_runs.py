@@ -167,14 +167,19 @@ def _check_origin(manager: "ExperimentManager", checkpoint: Path) -> None:
 
 def _claim_unfinished_run(manager: "ExperimentManager", callback: RunCheckpointCallback) -> None:
     """Go on with the newest run that this command has begun and not finished, unless somebody else does."""
-    runs = [path for path in Path(manager.log_path).glob(f"{manager.env_name}_*") if list_checkpoints(path / CHECKPOINTS)]
+    runs = Path(manager.log_path).glob(f"{manager.env_name}_*")
     command, finished = " ".join(sys.orig_argv), []
     for run in sorted(runs, key=lambda path: path.stat().st_mtime, reverse=True):
         origin = run / manager.env_name / "command.txt"
         if not origin.exists():
             continue
+        has_checkpoints = bool(list_checkpoints(run / CHECKPOINTS))
         if origin.read_text() != command:
-            print(f"Not going on with {run}, which another command has begun: {origin.read_text()}")
+            if has_checkpoints:
+                print(f"Not going on with {run}, which another command has begun: {origin.read_text()}")
+            continue
+        if not has_checkpoints:
+            print(f"Not going on with {run}: it has no checkpoint yet")
             continue
         if (run / CHECKPOINTS / FINISHED).exists():
             finished.append(run)

@@ -124,6 +124,20 @@ def test_a_checkpoint_can_be_named_as_the_trained_agent(tmp_path: Path, undistur
 
 
 @pytest.mark.slow
+def test_a_run_without_a_checkpoint_is_begun_anew_and_that_is_said(tmp_path: Path) -> None:
+    again = command(params=("resume:True",))
+    first, second = (tmp_path / "logs" / "drqn" / f"{ENV}_{number}" for number in (1, 2))
+    process = start(tmp_path, again)
+    while process.poll() is None and not (first / ENV / "command.txt").exists():
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert list_checkpoints(first / "checkpoints") == []
+    out = stop(start(tmp_path, again), second, 400, signal.SIGKILL)
+    assert f"Not going on with {first.relative_to(tmp_path)}: it has no checkpoint yet" in out
+
+
+@pytest.mark.slow
 def test_two_at_once_do_not_share_a_run(tmp_path: Path) -> None:
     again = command(params=("resume:True",))
     runs = tmp_path / "logs" / "drqn"

@@ -1,6 +1,7 @@
 """Suites' plans beside what was found: nothing may be missing, and nothing may be other than planned."""
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -9,6 +10,7 @@ from typing import Any
 
 from eval.report.data import NOT_TRAINED
 from eval.report.findings import ERROR, MISSING, Finding, Run, canonical, full_name, run_of, some
+from eval.report.words import listed
 from eval.results import Result
 
 PLAN = "suite.json"
@@ -44,7 +46,7 @@ def compare_with_plans(results: Sequence[Result], paths: Sequence[Path]) -> tupl
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             findings.append(Finding(MISSING, f"{plan.name} can't be read: {type(error).__name__}: {error}"))
             continue
-        missing: dict[tuple[str, str, str], dict[Any, Path]] = defaultdict(dict)
+        missing: dict[tuple[str, str, str], dict[Any, Path]] = defaultdict(dict)  # by seed, of an agent
         for job, run, folder in wanted:
             result = _result_of(results, plan, run, folder)
             if result is None:
@@ -52,17 +54,23 @@ def compare_with_plans(results: Sequence[Result], paths: Sequence[Path]) -> tupl
             else:
                 planned.add(result.folder)
                 findings += [Finding(ERROR, text) for text in _departures(result, job, evaluation)]
-        findings += [Finding(MISSING, _missing(full_name(*who), places)) for who, places in missing.items()]
+        findings += [Finding(MISSING, text) for text in _missing(missing)]
     return findings, [result for result in results if result.folder not in planned]
 
 
-def _missing(name: str, places: Mapping[Any, Path]) -> str:
-    """Name an agent's missing seeds, and where their results were to be."""
-    if len(places) == 1:
-        ((seed, place),) = places.items()
-        return f"missing seed {seed} of {name}: {place} holds no whole result"
-    (first, *_) = places.values()
-    return f"missing seeds {some(places)} of {name}: no whole results of them in {first.parent}"
+def _missing(missing: Mapping[tuple[str, str, str], Mapping[Any, Path]]) -> Iterator[str]:
+    """Name missing seeds, and where their results were to be: once for all agents that lack the same ones."""
+    alike: dict[tuple[str, str, frozenset[Any]], dict[str, list[Path]]] = defaultdict(dict)
+    for (env, agent, trained), places in missing.items():
+        alike[env, trained, frozenset(places)][agent] = list(places.values())
+    for (env, trained, seeds), agents in alike.items():
+        name = full_name(env, listed(list(agents)), trained)
+        places = [place for of_agent in agents.values() for place in of_agent]
+        if len(places) == 1:
+            yield f"missing seed {some(seeds)} of {name}: {places[0]} holds no whole result"
+        else:
+            folder = Path(os.path.commonpath([place.parent for place in places])).as_posix()
+            yield f"missing seed{'s' if len(seeds) > 1 else ''} {some(seeds)} of {name}: no whole results of them in {folder}"
 
 
 def _plans(paths: Sequence[Path]) -> list[Path]:

@@ -124,6 +124,11 @@ def leave_out_several_planned_seeds(root: Path) -> None:
     write_plan(root, DQN, DRQN, *(DRQN._replace(seed=seed) for seed in range(1, 9)))
 
 
+def leave_out_a_planned_seed_of_one(root: Path) -> None:
+    two_agents(root)
+    write_plan(root, DQN, DRQN, DRQN._replace(seed=1))
+
+
 def leave_out_a_planned_plug_in(root: Path) -> None:
     make(root, DRQN)
     write_plan(root, DRQN, Made("random", condition=None, steps=0))
@@ -194,7 +199,16 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, list[str]]] = {
     "budgets mixed among agents": (mix_budgets, ERROR, ["mixed budgets", PONG, "50,000 steps", "100,000 steps", "drqn"]),
     "budgets mixed among seeds": (mix_budgets_of_seeds, ERROR, ["mixed budgets", "seed-1"]),
     "a seed that others have": (leave_out_a_seed, MISSING, ["missing seeds 1", "dqn", PONG]),
-    "a planned seed": (leave_out_a_planned_seed, MISSING, ["missing seed 1", "drqn", "results/PongNoFrameskip-v4/drqn"]),
+    "a planned seed": (
+        leave_out_a_planned_seed_of_one,
+        MISSING,
+        ["missing seed 1 of drqn in", "results/PongNoFrameskip-v4/drqn/normal/seed-1 holds no whole result"],
+    ),
+    "a planned seed of two agents": (
+        leave_out_a_planned_seed,
+        MISSING,
+        ["missing seed 1 of dqn and drqn in", "(trained on normal): no whole results of them in results/PongNoFrameskip-v4"],
+    ),
     "planned seeds": (
         leave_out_several_planned_seeds,
         MISSING,
