@@ -177,6 +177,7 @@ class DRQN(PersistentDQN):
         self._acted_on_states: RecurrentStates | None = None
         self._due_updates: list[tuple[int, int]] = []
         self._is_learning = False
+        self._no_updates_until = 0
         self._stepping: WorkWhileStepping | None = None
         self._check: ExperienceCheck | None = None
         setattr(self, VERSION_KEY, __version__)
@@ -236,6 +237,8 @@ class DRQN(PersistentDQN):
         is_reset = reset_num_timesteps or self._last_obs is None
         if is_reset:
             self.begin_new_episodes()
+        if reset_num_timesteps:
+            self._no_updates_until = 0
         results = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         if is_reset:
             self._experience_check(self.env).check_observations(self._last_obs)
@@ -339,9 +342,15 @@ class DRQN(PersistentDQN):
         :param gradient_steps: number of updates
         :param batch_size: number of windows in each
         """
+        if self._is_learning and self.num_timesteps <= self._no_updates_until:
+            return
         self._due_updates.append((gradient_steps, batch_size))
         if not self._is_learning or self.num_timesteps >= self._total_timesteps:
             self._make_due_updates()
+
+    def fill_buffer_first(self) -> None:
+        """Make no update within the next ``learning_starts`` steps: the run goes on without the replay buffer that it had."""
+        self._no_updates_until = self.num_timesteps + self.learning_starts
 
     def _make_due_updates(self) -> None:
         assert self.replay_buffer is not None

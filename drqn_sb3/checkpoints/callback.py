@@ -20,6 +20,7 @@ from drqn_sb3.checkpoints.plain import pack
 from drqn_sb3.checkpoints.run_state import check_fits, get_run_state, set_run_state
 from drqn_sb3.checkpoints.store import CheckpointStore, is_checkpoint, list_checkpoints, steps_of
 from drqn_sb3.checks import check_integer
+from drqn_sb3.drqn import DRQN
 from drqn_sb3.frame_stack import FrameStackReplayBuffer
 
 EXIT_STATUS = 128 + signal.SIGTERM
@@ -52,6 +53,10 @@ class RunCheckpointCallback(BaseCallback):
     SIGTERM, with which schedulers announce the end, makes a last checkpoint; the process then exits with status 143
     (``SystemExit``, so that ``finally`` blocks are run).
 
+    A replay buffer of images takes gigabytes. Without it (``save_replay_buffer=False``) checkpoints of a DRQN take a few
+    megabytes, and are whole by themselves. Such a run does not go on exactly: environments begin new episodes, and after as
+    many steps as ``learning_starts`` says, taken by the agent as it is, updates begin again.
+
     It works for DRQN, for off-policy algorithms whose replay buffer is a ``FrameStackReplayBuffer``, and for on-policy
     algorithms (PPO, A2C, RecurrentPPO) without ``use_sde``. Of other callbacks it keeps what is plain: numbers, texts, arrays,
     lists and dicts of these.
@@ -62,6 +67,7 @@ class RunCheckpointCallback(BaseCallback):
     :param keep: how many checkpoints are kept
     :param resume: ``True``: from the newest whole checkpoint in ``folder``, if there is one; or the path of a checkpoint
         there, after which those of more steps are removed; ``False``: not, and ``folder`` must hold none
+    :param save_replay_buffer: whether checkpoints have the replay buffer; only a DRQN does without
     :param verbose: 1 to print what is written and resumed
     :raises ValueError, TypeError: if an argument is out of bounds
     """
@@ -75,6 +81,7 @@ class RunCheckpointCallback(BaseCallback):
         save_freq: int = 20_000,
         keep: int = 2,
         resume: bool | str | Path = False,
+        save_replay_buffer: bool = True,
         verbose: int = 1,
     ) -> None:
         super().__init__(verbose)
@@ -82,10 +89,13 @@ class RunCheckpointCallback(BaseCallback):
         check_integer("keep", keep, 1)
         if not isinstance(resume, bool | str | Path):
             raise TypeError(f"resume must be True, False or the path of a checkpoint, got {resume!r}")
+        if not isinstance(save_replay_buffer, bool):
+            raise TypeError(f"save_replay_buffer must be True or False, got {save_replay_buffer!r}")
         self.folder = None if folder is None else Path(folder)
         self.save_freq = int(save_freq)
         self.keep = int(keep)
         self.resume = resume
+        self.save_replay_buffer = save_replay_buffer
         self.store: CheckpointStore | None = None
         self.resumed_from: Path | None = None
         """The checkpoint that the run was resumed from, if any."""
@@ -156,6 +166,11 @@ class RunCheckpointCallback(BaseCallback):
                     "replay_buffer_class must be SequenceReplayBuffer or FrameStackReplayBuffer, whose contents can be "
                     f"written piece by piece, got {type(buffer).__name__}; FrameStackReplayBuffer gives the same samples"
                 )
+            if not self.save_replay_buffer and not isinstance(self.model, DRQN):
+                raise ValueError(
+                    f"save_replay_buffer must be True for {type(self.model).__name__}, got False: resumed, it would learn "
+                    "from its first few steps over and over"
+                )
         elif not isinstance(self.model, OnPolicyAlgorithm):
             raise TypeError(f"model must be an off-policy or on-policy algorithm, got {type(self.model).__name__}")
         elif self.model.use_sde:
@@ -168,7 +183,7 @@ class RunCheckpointCallback(BaseCallback):
                 self._resume()
             self._has_learned, self.has_ended, self._is_told_to_stop = True, False, False
             # What can't be written had better be known now
-            state = get_run_state(self.model, self.locals["callback"])
+            state = self._take_state()
             pack(state)
         except BaseException:
             self.close()
@@ -222,13 +237,22 @@ class RunCheckpointCallback(BaseCallback):
             )
         self._warn_of_versions(written_with)
         check_fits(self.model, state["run"])
-        if isinstance(self.model, OffPolicyAlgorithm):
-            assert self.model.replay_buffer is not None
+        if state["replay"] is not None:
+            assert isinstance(self.model, OffPolicyAlgorithm) and self.model.replay_buffer is not None
             self.store.restore_buffer(self.model.replay_buffer, state["replay"])
-        for remark in set_run_state(self.model, self.locals["callback"], state["run"]):
+        remarks = set_run_state(self.model, self.locals["callback"], state["run"])
+        if isinstance(self.model, DRQN) and state["replay"] is None:
+            self.model.fill_buffer_first()
+            remarks.append(f"the replay buffer was left out, updates begin again after {self.model.learning_starts:,} steps")
+        self._go_on_from(path, state["run"], remarks)
+
+    def _go_on_from(self, path: Path, state: dict[str, Any], remarks: list[str]) -> None:
+        """Say from where, and what of it is not as it was; forget the future that the run had there."""
+        assert self.store is not None
+        for remark in remarks:
             warnings.warn(f"Resumed from {path}, but not exactly: {remark}", stacklevel=2)
-        if isinstance(state["run"]["envs"], str):
-            self._told_reason = state["run"]["envs"]
+        if isinstance(state["envs"], str):
+            self._told_reason = state["envs"]
         for newer in self.store.go_back_to(path):
             self._print(f"Removed {newer}: what comes after step {self.model.num_timesteps:,} will be another future")
         self._last_saved, self.resumed_from = self.model.num_timesteps, path
@@ -259,14 +283,22 @@ class RunCheckpointCallback(BaseCallback):
         """
         assert self.store is not None
         start, n_steps = time.monotonic(), self.model.num_timesteps
-        state = get_run_state(self.model, self.locals["callback"])
+        state = self._take_state()
         self._tell_of_lost_episodes(state["envs"])
         about = {"algorithm": type(self.model).__name__, "n_envs": self.model.n_envs}
-        path = self.store.write(n_steps, state, getattr(self.model, "replay_buffer", None), about)
+        buffer = getattr(self.model, "replay_buffer", None) if self.save_replay_buffer else None
+        path = self.store.write(n_steps, state, buffer, about)
         self._last_saved = n_steps
         seconds = time.monotonic() - start
         self._print(f"Checkpoint at step {n_steps:,}: {path} ({path.stat().st_size / 1e6:.1f} MB, {seconds:.1f} s)")
         return path
+
+    def _take_state(self) -> dict[str, Any]:
+        state = get_run_state(self.model, self.locals["callback"])
+        if isinstance(self.model, OffPolicyAlgorithm) and not self.save_replay_buffer:
+            # What was stored of their running episodes will be missing
+            state["envs"] = "checkpoints are written without the replay buffer"
+        return state
 
     def _tell_of_lost_episodes(self, envs: dict[str, Any] | str) -> None:
         """Once for each reason, and as soon as it is known: whoever minds may start again with other environments."""

@@ -65,11 +65,11 @@ def _missing(missing: Mapping[tuple[str, str, str], Mapping[Any, Path]]) -> Iter
         alike[env, trained, frozenset(places)][agent] = list(places.values())
     for (env, trained, seeds), agents in alike.items():
         name = full_name(env, listed(list(agents)), trained)
-        places = [place for of_agent in agents.values() for place in of_agent]
-        if len(places) == 1:
-            yield f"missing seed {some(seeds)} of {name}: {places[0]} holds no whole result"
+        found = [place for of_agent in agents.values() for place in of_agent]
+        if len(found) == 1:
+            yield f"missing seed {some(seeds)} of {name}: {found[0]} holds no whole result"
         else:
-            folder = Path(os.path.commonpath([place.parent for place in places])).as_posix()
+            folder = Path(os.path.commonpath([place.parent for place in found])).as_posix()
             yield f"missing seed{'s' if len(seeds) > 1 else ''} {some(seeds)} of {name}: no whole results of them in {folder}"
 
 

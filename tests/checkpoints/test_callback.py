@@ -187,6 +187,54 @@ def test_callbacks_that_may_come_and_go_cost_nothing(tmp_path: Path) -> None:
     assert (found.best_mean_reward, found.last_mean_reward) == (expected.best_mean_reward, expected.last_mean_reward)
 
 
+# --- without the replay buffer ---
+
+
+class Updates(BaseCallback):
+    """Note after how many steps there had been how many updates, at the end of every rollout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[int, int] = {}
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self.seen[self.model.num_timesteps] = self.model._n_updates
+
+
+def test_a_checkpoint_without_the_replay_buffer_is_a_file_that_goes_anywhere(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="will begin new episodes: checkpoints are written without the replay buffer"):
+        model = learn(tmp_path / "here", save_replay_buffer=False)
+    checkpoints = list_checkpoints(tmp_path / "here")
+    assert sorted((tmp_path / "here").iterdir()) == checkpoints and len(checkpoints) == 2
+    newest = checkpoints[-1]
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / newest.name).write_bytes(newest.read_bytes())
+    with pytest.warns(UserWarning, match="not exactly: the replay buffer was left out, updates begin again after 40 steps"):
+        again = learn(tmp_path / "there", resume=True, save_replay_buffer=False)
+    assert again.num_timesteps == model.num_timesteps and again._n_updates == model._n_updates
+    for one, other in zip(model.policy.parameters(), again.policy.parameters(), strict=True):
+        assert th.equal(one, other)
+
+
+@pytest.mark.filterwarnings("ignore:.*replay buffer")
+def test_without_the_replay_buffer_a_run_fills_that_before_it_learns(tmp_path: Path) -> None:
+    """Rollouts are of six steps, and the first to end after 204 + 40 is that at 246: its update is made in the next one."""
+    model = learn(tmp_path, save_replay_buffer=False)
+    updates = Updates()
+    again = learn(tmp_path, 300, resume=True, save_replay_buffer=False, others=[updates])
+    until, after = model._n_updates, {steps: n for steps, n in updates.seen.items() if steps > 246}
+    assert {n for steps, n in updates.seen.items() if steps <= 246} == {until}
+    assert list(after.values()) == list(range(until + 1, until + 1 + len(after)))
+    assert again._n_updates == until + (300 - 240) // 6
+    assert again.replay_buffer.storage.episode_starts[0], "episodes from their beginnings"
+    # Afterwards a run begins as any other, after its 40 steps
+    again.learn(60)
+    assert again._n_updates == until + 10 + 4
+
+
 # --- what is refused ---
 
 
@@ -194,6 +242,7 @@ ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
     "save_freq, zero": ({"save_freq": 0}, "save_freq must be .*1.*got 0"),
     "save_freq, a fraction": ({"save_freq": 0.5}, "save_freq must be .*got 0.5"),
     "keep, zero": ({"keep": 0}, "keep must be .*1.*got 0"),
+    "save_replay_buffer, a number": ({"save_replay_buffer": 0}, "save_replay_buffer must be True or False, got 0"),
     "resume, nothing": ({"resume": None}, "resume must be True, False or the path of a checkpoint, got None"),
 }
 
@@ -232,6 +281,11 @@ def test_a_buffer_that_cannot_be_written_piece_by_piece_is_refused(tmp_path: Pat
     model = DQN("MlpPolicy", cartpole(), buffer_size=100)
     with pytest.raises(TypeError, match=r"replay_buffer_class must be .*FrameStackReplayBuffer.*got ReplayBuffer"):
         model.learn(10, callback=RunCheckpointCallback(tmp_path))
+
+
+def test_a_stock_dqn_needs_its_replay_buffer(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="save_replay_buffer must be True for DQN, got False"):
+        learn(tmp_path, model=stock_dqn(), save_replay_buffer=False)
 
 
 def test_random_search_cannot_be_resumed(tmp_path: Path) -> None:
