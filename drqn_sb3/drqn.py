@@ -349,8 +349,13 @@ class DRQN(PersistentDQN):
             self._make_due_updates()
 
     def fill_buffer_first(self) -> None:
-        """Make no update within the next ``learning_starts`` steps: the run goes on without the replay buffer that it had."""
+        """
+        Make no update within the next ``learning_starts`` steps: the run goes on without the replay buffer that it had, and
+        with new episodes.
+        """
         self._no_updates_until = self.num_timesteps + self.learning_starts
+        self._due_updates = []
+        self._learner.forget()
 
     def _make_due_updates(self) -> None:
         assert self.replay_buffer is not None

@@ -34,6 +34,7 @@ class PersistentDQN(DQN):
     _lstm_states: RecurrentStates | None
     _acted_on_states: RecurrentStates | None
     _due_updates: list[tuple[int, int]]
+    _no_updates_until: int
 
     # --- models and replay buffers ---
 
@@ -87,7 +88,7 @@ class PersistentDQN(DQN):
 
     def _excluded_save_params(self) -> list[str]:
         carried = ["_lstm_states", "_acted_on_states", "_learner", "_stepping", "_check", "_due_updates", "_is_learning"]
-        carried += ["_exploration_rng", "_replay_seed"]
+        carried += ["_no_updates_until", "_exploration_rng", "_replay_seed"]
         carried += ["buffer_device", "step_timeout"]  # matters of the machine
         return [*super()._excluded_save_params(), *carried]
 
@@ -108,6 +109,7 @@ class PersistentDQN(DQN):
             "exploration": self._exploration_rng.bit_generator.state,
             "lstm_states": self._lstm_states,
             "due_updates": self._due_updates,
+            "no_updates_until": self._no_updates_until,
             "learner": self._learner.get_run_state(),
         }
 
@@ -122,6 +124,7 @@ class PersistentDQN(DQN):
         self._lstm_states = None if states is None else tuple(part.to(self.device) for part in states)
         self._acted_on_states = None
         self._due_updates = list(state["due_updates"])
+        self._no_updates_until = state.get("no_updates_until", 0)
         self._learner.set_run_state(state["learner"])
 
     def begin_new_episodes(self) -> None:

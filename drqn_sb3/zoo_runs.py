@@ -153,7 +153,8 @@ def _check_origin(manager: "ExperimentManager", checkpoint: Path) -> None:
     if checkpoint.parent.name != CHECKPOINTS or not (run / manager.env_name / "command.txt").exists():
         raise ValueError(
             f"trained_agent must lie where a run of {manager.env_name} has written it, <run>/{CHECKPOINTS}/{checkpoint.name}, "
-            f"got {checkpoint}: a checkpoint needs what lies beside it. Copy or move the whole folder of the run"
+            f"got {checkpoint}: a checkpoint needs what lies beside it, and the run's {manager.env_name} folder. Copy "
+            "or move the whole folder of the run"
         )
     summary = read_summary(checkpoint)
     found = summary.get("algorithm"), summary.get("n_envs")
@@ -167,7 +168,7 @@ def _check_origin(manager: "ExperimentManager", checkpoint: Path) -> None:
 
 def _claim_unfinished_run(manager: "ExperimentManager", callback: RunCheckpointCallback) -> None:
     """Go on with the newest run that this command has begun and not finished, unless somebody else does."""
-    runs = Path(manager.log_path).glob(f"{manager.env_name}_*")
+    runs = [path for path in Path(manager.log_path).glob(f"{manager.env_name}_*") if path.is_dir()]
     command, finished = " ".join(sys.orig_argv), []
     for run in sorted(runs, key=lambda path: path.stat().st_mtime, reverse=True):
         origin = run / manager.env_name / "command.txt"
@@ -179,7 +180,7 @@ def _claim_unfinished_run(manager: "ExperimentManager", callback: RunCheckpointC
                 print(f"Not going on with {run}, which another command has begun: {origin.read_text()}")
             continue
         if not has_checkpoints:
-            print(f"Not going on with {run}: it has no checkpoint yet")
+            print(f"Not going on with {run}: it has no checkpoint (yet)")
             continue
         if (run / CHECKPOINTS / FINISHED).exists():
             finished.append(run)

@@ -53,9 +53,10 @@ class RunCheckpointCallback(BaseCallback):
     SIGTERM, with which schedulers announce the end, makes a last checkpoint; the process then exits with status 143
     (``SystemExit``, so that ``finally`` blocks are run).
 
-    A replay buffer of images takes gigabytes. Without it (``save_replay_buffer=False``) checkpoints of a DRQN take a few
-    megabytes, and are whole by themselves. Such a run does not go on exactly: environments begin new episodes, and after as
-    many steps as ``learning_starts`` says, taken by the agent as it is, updates begin again.
+    A replay buffer of images takes gigabytes. Without it (``save_replay_buffer=False``) a DRQN's checkpoint takes what its
+    networks and optimiser take, and is whole by itself. Such a run does not go on exactly: environments begin new episodes,
+    and updates begin again after ``learning_starts`` steps, which the agent takes as it is. They are part of the budget; who
+    stops a run more often than that never learns again.
 
     It works for DRQN, for off-policy algorithms whose replay buffer is a ``FrameStackReplayBuffer``, and for on-policy
     algorithms (PPO, A2C, RecurrentPPO) without ``use_sde``. Of other callbacks it keeps what is plain: numbers, texts, arrays,
@@ -67,8 +68,9 @@ class RunCheckpointCallback(BaseCallback):
     :param keep: how many checkpoints are kept
     :param resume: ``True``: from the newest whole checkpoint in ``folder``, if there is one; or the path of a checkpoint
         there, after which those of more steps are removed; ``False``: not, and ``folder`` must hold none
-    :param save_replay_buffer: whether checkpoints have the replay buffer; only a DRQN does without
     :param verbose: 1 to print what is written and resumed
+    :param save_replay_buffer: whether checkpoints have the replay buffer. A DRQN can do without, other off-policy algorithms
+        can't, and on-policy ones have none
     :raises ValueError, TypeError: if an argument is out of bounds
     """
 
@@ -81,8 +83,8 @@ class RunCheckpointCallback(BaseCallback):
         save_freq: int = 20_000,
         keep: int = 2,
         resume: bool | str | Path = False,
-        save_replay_buffer: bool = True,
         verbose: int = 1,
+        save_replay_buffer: bool = True,
     ) -> None:
         super().__init__(verbose)
         check_integer("save_freq", save_freq, 1)
@@ -183,7 +185,7 @@ class RunCheckpointCallback(BaseCallback):
                 self._resume()
             self._has_learned, self.has_ended, self._is_told_to_stop = True, False, False
             # What can't be written had better be known now
-            state = self._take_state()
+            state = get_run_state(self.model, self.locals["callback"])
             pack(state)
         except BaseException:
             self.close()
@@ -240,10 +242,14 @@ class RunCheckpointCallback(BaseCallback):
         if state["replay"] is not None:
             assert isinstance(self.model, OffPolicyAlgorithm) and self.model.replay_buffer is not None
             self.store.restore_buffer(self.model.replay_buffer, state["replay"])
-        remarks = set_run_state(self.model, self.locals["callback"], state["run"])
-        if isinstance(self.model, DRQN) and state["replay"] is None:
+        lacks_experience = isinstance(self.model, DRQN) and state["replay"] is None
+        # Of episodes that were running, the replay buffer would have no beginning
+        why = "the checkpoint was written without the replay buffer" if lacks_experience else ""
+        remarks = set_run_state(self.model, self.locals["callback"], state["run"], why)
+        if lacks_experience:
+            assert isinstance(self.model, DRQN)
             self.model.fill_buffer_first()
-            remarks.append(f"the replay buffer was left out, updates begin again after {self.model.learning_starts:,} steps")
+            remarks.append(f"{why}, updates begin again after {self.model.learning_starts:,} steps")
         self._go_on_from(path, state["run"], remarks)
 
     def _go_on_from(self, path: Path, state: dict[str, Any], remarks: list[str]) -> None:
@@ -283,7 +289,7 @@ class RunCheckpointCallback(BaseCallback):
         """
         assert self.store is not None
         start, n_steps = time.monotonic(), self.model.num_timesteps
-        state = self._take_state()
+        state = get_run_state(self.model, self.locals["callback"])
         self._tell_of_lost_episodes(state["envs"])
         about = {"algorithm": type(self.model).__name__, "n_envs": self.model.n_envs}
         buffer = getattr(self.model, "replay_buffer", None) if self.save_replay_buffer else None
@@ -292,13 +298,6 @@ class RunCheckpointCallback(BaseCallback):
         seconds = time.monotonic() - start
         self._print(f"Checkpoint at step {n_steps:,}: {path} ({path.stat().st_size / 1e6:.1f} MB, {seconds:.1f} s)")
         return path
-
-    def _take_state(self) -> dict[str, Any]:
-        state = get_run_state(self.model, self.locals["callback"])
-        if isinstance(self.model, OffPolicyAlgorithm) and not self.save_replay_buffer:
-            # What was stored of their running episodes will be missing
-            state["envs"] = "checkpoints are written without the replay buffer"
-        return state
 
     def _tell_of_lost_episodes(self, envs: dict[str, Any] | str) -> None:
         """Once for each reason, and as soon as it is known: whoever minds may start again with other environments."""

@@ -156,6 +156,10 @@ class ReplayJournal:
         buffer.pos, buffer.full = fewest % storage.capacity, fewest >= storage.capacity
         self._remember(storage, segments)
 
+    def forget(self) -> None:
+        """Build upon nothing any more: the next :meth:`append` writes the whole buffer."""
+        self._segments, self._history = [], None
+
     def remove_all_but(self, names: Collection[str]) -> None:
         """
         Delete segments that are no longer needed, and what writers that were killed have left.

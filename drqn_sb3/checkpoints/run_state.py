@@ -72,13 +72,14 @@ def get_run_state(model: BaseAlgorithm, callbacks: BaseCallback) -> dict[str, An
     }
 
 
-def set_run_state(model: BaseAlgorithm, callbacks: BaseCallback, state: dict[str, Any]) -> list[str]:
+def set_run_state(model: BaseAlgorithm, callbacks: BaseCallback, state: dict[str, Any], begin_episodes: str = "") -> list[str]:
     """
     Put a run's state into a model made from the same configuration, whose replay buffer has been filled already.
 
     :param model: the algorithm, about to learn
     :param callbacks: the root of the callbacks, the same as then
     :param state: what :func:`get_run_state` returned
+    :param begin_episodes: why the environments are to begin new episodes, if they are, though their state can be had
     :return: what is not as it was, for the user to know; empty if the run goes on exactly
     :raises ValueError: if the state is of another algorithm, network or environment; of the first two before anything is
         changed
@@ -96,7 +97,7 @@ def set_run_state(model: BaseAlgorithm, callbacks: BaseCallback, state: dict[str
     elif "_last_lstm_states" in state["agent"]:
         _set_contrib_states(model, state["agent"]["_last_lstm_states"])
     remarks += _set_callback_states(list(walk_callbacks(callbacks)), state["callbacks"])
-    remarks += _set_envs(model, state["envs"])
+    remarks += _set_envs(model, state["envs"], begin_episodes)
     # Last, for anything before may have drawn
     set_generators(model, state["generators"])
     return remarks
@@ -115,11 +116,12 @@ def _groups(model: BaseAlgorithm) -> list[dict[str, Any]]:
     return groups
 
 
-def _set_envs(model: BaseAlgorithm, envs: dict[str, Any] | str) -> list[str]:
+def _set_envs(model: BaseAlgorithm, envs: dict[str, Any] | str, begin_episodes: str) -> list[str]:
     assert model.env is not None
     if not isinstance(envs, str):
         set_env_state(model.env, envs)
-        return []
+        if not begin_episodes:
+            return []
     # They have been reset, and begin new episodes
     model._last_obs = model.env.reset()  # type: ignore[assignment]
     model._last_episode_starts = np.ones(model.n_envs, dtype=bool)
@@ -127,7 +129,7 @@ def _set_envs(model: BaseAlgorithm, envs: dict[str, Any] | str) -> list[str]:
         model._last_original_obs = model.get_vec_normalize_env().get_original_obs()  # type: ignore[union-attr]
     if isinstance(model, DRQN):
         model.begin_new_episodes()
-    return [f"the environments begin new episodes: {envs}"]
+    return [f"the environments begin new episodes: {envs if isinstance(envs, str) else begin_episodes}"]
 
 
 def try_env_state(env: VecEnv) -> dict[str, Any] | str:

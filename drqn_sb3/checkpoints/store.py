@@ -75,6 +75,8 @@ class CheckpointStore:
         :raises OSError: if it can't be written; those before are still there
         """
         self._warn_of_full_disk(buffer)
+        if buffer is None:
+            self._journal.forget()
         replay = None if buffer is None else self._journal.append(buffer)
         path = self.folder / f"checkpoint_{n_steps:012d}.zip"
         write_archive(

@@ -1,11 +1,11 @@
 """Suites' plans beside what was found: nothing may be missing, and nothing may be other than planned."""
 
 import json
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from eval.report.data import NOT_TRAINED
@@ -67,10 +67,15 @@ def _missing(missing: Mapping[tuple[str, str, str], Mapping[Any, Path]]) -> Iter
         name = full_name(env, listed(list(agents)), trained)
         found = [place for of_agent in agents.values() for place in of_agent]
         if len(found) == 1:
-            yield f"missing seed {some(seeds)} of {name}: {found[0]} holds no whole result"
+            yield f"missing seed {some(seeds)} of {name}: {found[0].as_posix()} holds no whole result"
         else:
-            folder = Path(os.path.commonpath([place.parent for place in found])).as_posix()
-            yield f"missing seed{'s' if len(seeds) > 1 else ''} {some(seeds)} of {name}: no whole results of them in {folder}"
+            shared = PurePosixPath(*_common_parts([place.parent.parts for place in found]))
+            yield f"missing seed{'s' if len(seeds) > 1 else ''} {some(seeds)} of {name}: no whole results of them in {shared}"
+
+
+def _common_parts(places: Sequence[Sequence[str]]) -> list[str]:
+    """What all paths begin with."""
+    return [parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, zip(*places, strict=False))]
 
 
 def _plans(paths: Sequence[Path]) -> list[Path]:

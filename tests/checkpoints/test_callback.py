@@ -13,7 +13,18 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
-from resumable_runs import NARROW, SMALL, KillAt, KilledError, cartpole, drqn, raise_killed, recall, stock_dqn
+from resumable_runs import (
+    NARROW,
+    SMALL,
+    KillAt,
+    KilledError,
+    cartpole,
+    drqn,
+    raise_killed,
+    recall,
+    slimevolley_state,
+    stock_dqn,
+)
 from sb3_contrib import ARS
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.callbacks import (
@@ -205,18 +216,21 @@ class Updates(BaseCallback):
 
 
 def test_a_checkpoint_without_the_replay_buffer_is_a_file_that_goes_anywhere(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="will begin new episodes: checkpoints are written without the replay buffer"):
-        model = learn(tmp_path / "here", save_replay_buffer=False)
+    """Killed amid a run, where the last rollout's update is still to be made, from experience that is not there any more."""
+    with pytest.raises(KilledError):
+        learn(tmp_path / "here", others=[KillAt(150, raise_killed)], save_replay_buffer=False)
     checkpoints = list_checkpoints(tmp_path / "here")
     assert sorted((tmp_path / "here").iterdir()) == checkpoints and len(checkpoints) == 2
-    newest = checkpoints[-1]
     (tmp_path / "there").mkdir()
-    (tmp_path / "there" / newest.name).write_bytes(newest.read_bytes())
-    with pytest.warns(UserWarning, match="not exactly: the replay buffer was left out, updates begin again after 40 steps"):
-        again = learn(tmp_path / "there", resume=True, save_replay_buffer=False)
-    assert again.num_timesteps == model.num_timesteps and again._n_updates == model._n_updates
-    for one, other in zip(model.policy.parameters(), again.policy.parameters(), strict=True):
-        assert th.equal(one, other)
+    (tmp_path / "there" / checkpoints[-1].name).write_bytes(checkpoints[-1].read_bytes())
+    model = make()
+    with pytest.warns(UserWarning, match="written without the replay buffer, updates begin again after 40 steps"):
+        learn(tmp_path / "there", 120, model, resume=True, save_replay_buffer=False)
+    state, _ = archive.read_archive(checkpoints[-1])
+    for name, weights in state["run"]["parameters"]["policy"].items():
+        assert th.equal(model.policy.state_dict()[name], weights)
+    again = learn(tmp_path / "there", 300, resume=True, save_replay_buffer=False)
+    assert again.num_timesteps == 300 and again._n_updates > model._n_updates
 
 
 @pytest.mark.filterwarnings("ignore:.*replay buffer")
@@ -229,10 +243,53 @@ def test_without_the_replay_buffer_a_run_fills_that_before_it_learns(tmp_path: P
     assert {n for steps, n in updates.seen.items() if steps <= 246} == {until}
     assert list(after.values()) == list(range(until + 1, until + 1 + len(after)))
     assert again._n_updates == until + (300 - 240) // 6
-    assert again.replay_buffer.storage.episode_starts[0], "episodes from their beginnings"
     # Afterwards a run begins as any other, after its 40 steps
     again.learn(60)
     assert again._n_updates == until + 10 + 4
+
+
+@pytest.mark.filterwarnings("ignore:.*replay buffer")
+def test_resumed_once_more_it_still_fills_the_replay_buffer_first(tmp_path: Path) -> None:
+    model = learn(tmp_path, save_replay_buffer=False)
+    with pytest.raises(KilledError):
+        learn(tmp_path, 300, resume=True, save_freq=6, others=[KillAt(220, raise_killed)])
+    updates = Updates()
+    learn(tmp_path, 300, resume=True, others=[updates])
+    assert min(updates.seen) > 210
+    assert {n for steps, n in updates.seen.items() if steps <= 246} == {model._n_updates}
+
+
+@pytest.mark.filterwarnings("ignore:.*replay buffer")
+def test_without_the_replay_buffer_episodes_begin_anew_and_statistics_do_not(tmp_path: Path) -> None:
+    model = learn(tmp_path, 200, drqn(slimevolley_state), save_replay_buffer=False)
+    normalize = model.get_vec_normalize_env()
+    again = drqn(slimevolley_state)
+    learn(tmp_path, 204, again, resume=True, save_replay_buffer=False)
+    resumed = again.get_vec_normalize_env()
+    # Two environments: their first observations, and two steps, are new
+    assert resumed.obs_rms.count == normalize.obs_rms.count + 2 * 3
+    storage = again.replay_buffer.storage
+    observations = storage.observations[""][storage.rows(np.arange(2), np.zeros(2, dtype=np.int64))]
+    first = drqn(slimevolley_state).env.reset()
+    assert not np.array_equal(np.asarray(observations), first), "not the games that the run began with"
+
+
+def test_files_of_a_replay_buffer_that_is_not_kept_any_more_are_removed(tmp_path: Path) -> None:
+    learn(tmp_path)
+    assert list(tmp_path.rglob("replay_*.npz"))
+    learn(tmp_path, 400, resume=True, save_replay_buffer=False)
+    assert len(steps_in(tmp_path)) == 2 and not list(tmp_path.rglob("replay_*.npz"))
+
+
+def test_an_on_policy_algorithm_has_no_replay_buffer_to_leave_out(tmp_path: Path) -> None:
+    def make_ppo() -> PPO:
+        return PPO("MlpPolicy", cartpole(), n_steps=32, batch_size=32, n_epochs=1, seed=0, device="cpu")
+
+    expected = learn(tmp_path / "once", 256, make_ppo(), save_freq=64)
+    learn(tmp_path / "twice", 128, make_ppo(), save_freq=64, save_replay_buffer=False)
+    found = learn(tmp_path / "twice", 256, make_ppo(), save_freq=64, save_replay_buffer=False, resume=True)
+    for one, other in zip(expected.policy.parameters(), found.policy.parameters(), strict=True):
+        assert th.equal(one, other)
 
 
 # --- what is refused ---

@@ -81,24 +81,32 @@ def test_a_suite_can_go_on_where_its_published_results_end(folder: Path) -> None
     check_begun(make_plan(read_suite(find_suite(folder.name)), folder))
 
 
-# Every table of scores in docs/results.md, in its order: the suite, and what its report calls the table
+# Every table of scores in docs/results.md, in its order: the row of the README, the suite, what its report calls it
 TABLES = (
-    ("pong", "PongNoFrameskip-v4, trained and evaluated on flicker-0.5"),
-    ("pong", "PongNoFrameskip-v4, trained and evaluated on normal"),
-    ("slimevolley-state", "SlimeVolley-v0, trained and evaluated on hide_velocity"),
-    ("slimevolley-state-flicker", "SlimeVolley-v0, trained and evaluated on hide_velocity+flicker-0.5"),
-    ("slimevolley", "SlimeVolleyNoFrameskip-v0, trained and evaluated on normal"),
-    ("slimevolley-flicker", "SlimeVolleyNoFrameskip-v0, trained and evaluated on flicker-0.5"),
-    ("small-tasks", "Recall-v0, trained and evaluated on normal"),
-    ("small-tasks", "Recall20-v0, trained and evaluated on normal"),
-    ("small-tasks", "Recall50-v0, trained and evaluated on normal"),
+    ("Pong, half of the screens dark", "pong", "PongNoFrameskip-v4, trained and evaluated on flicker-0.5"),
+    ("Pong", "pong", "PongNoFrameskip-v4, trained and evaluated on normal"),
+    ("SlimeVolley from positions", "slimevolley-state", "SlimeVolley-v0, trained and evaluated on hide_velocity"),
+    (
+        "SlimeVolley from positions, half of them dark",
+        "slimevolley-state-flicker",
+        "SlimeVolley-v0, trained and evaluated on hide_velocity+flicker-0.5",
+    ),
+    ("SlimeVolley from pixels", "slimevolley", "SlimeVolleyNoFrameskip-v0, trained and evaluated on normal"),
+    (
+        "SlimeVolley from pixels, half of them dark",
+        "slimevolley-flicker",
+        "SlimeVolleyNoFrameskip-v0, trained and evaluated on flicker-0.5",
+    ),
+    ("Recall-v0: a cue, 6 observations later", "small-tasks", "Recall-v0, trained and evaluated on normal"),
+    ("Recall20-v0: 21 later", "small-tasks", "Recall20-v0, trained and evaluated on normal"),
+    ("Recall50-v0: 51 later", "small-tasks", "Recall50-v0, trained and evaluated on normal"),
 )
 
 
 def test_every_table_of_the_results_page_is_a_report_s() -> None:
     page = (ROOT / "docs" / "results.md").read_text()
     tables = re.findall(r"\n\| Agent .*?\n\| ---.*?\n(.*?)\n\n", page, flags=re.DOTALL)
-    for rows, (suite, caption) in zip(tables, TABLES, strict=True):
+    for rows, (_, suite, caption) in zip(tables, TABLES, strict=True):
         assert f"{rows}\n" == _reported_rows(suite, caption)
 
 
@@ -107,12 +115,12 @@ def test_every_score_of_the_readme_is_a_report_s() -> None:
     readme = (ROOT / "README.md").read_text()
     ((head, rows),) = re.findall(r"\n\| Task (\|.*)\n\| ---.*\n((?:\|.*\n)+)", readme)
     agents = ["drqn", "dqn-1", "dqn-4", "dqn-10", "ppo_lstm", "random"]
-    assert _cells(head) == ["DRQN", "DQN, 1 frame", "DQN, 4", "DQN, 10", "RecurrentPPO", "random"]
-    for row, (suite, caption) in zip(rows.splitlines(), TABLES, strict=True):
+    assert _cells(head) == ["DRQN", "DQN, 1 frame", "DQN, 4 frames", "DQN, 10 frames", "RecurrentPPO", "random"]
+    for row, (task, suite, caption) in zip(rows.splitlines(), TABLES, strict=True):
         reported = [_cells(line) for line in _reported_rows(suite, caption).splitlines()]
         scores = {agent: f"{mean} ({n})" for agent, n, _, _, mean, *_ in reported}
         assert set(scores) <= set(agents)
-        assert _cells(row)[1:] == [scores.get(agent, "-") for agent in agents], row
+        assert _cells(row) == [task, *(scores.get(agent, "-") for agent in agents)]
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
