@@ -100,6 +100,7 @@ TABLES = (
     ("Recall-v0: a cue, 6 observations later", "small-tasks", "Recall-v0, trained and evaluated on normal"),
     ("Recall20-v0: 21 later", "small-tasks", "Recall20-v0, trained and evaluated on normal"),
     ("Recall50-v0: 51 later", "small-tasks", "Recall50-v0, trained and evaluated on normal"),
+    ("CartPoleNoVel-v1: no velocities", "small-tasks", "CartPoleNoVel-v1, trained and evaluated on normal"),
 )
 
 
