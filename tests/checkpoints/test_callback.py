@@ -35,7 +35,8 @@ from stable_baselines3.common.callbacks import (
     ProgressBarCallback,
 )
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecNormalize
 
 from drqn_sb3 import DRQN, RunCheckpointCallback
 from drqn_sb3.checkpoints import ResumableEnv, archive
@@ -261,17 +262,23 @@ def test_resumed_once_more_it_still_fills_the_replay_buffer_first(tmp_path: Path
 
 @pytest.mark.filterwarnings("ignore:.*replay buffer")
 def test_without_the_replay_buffer_episodes_begin_anew_and_statistics_do_not(tmp_path: Path) -> None:
-    model = learn(tmp_path, 200, drqn(slimevolley_state), save_replay_buffer=False)
+    model, again = drqn(slimevolley_state), drqn(slimevolley_state)
+    learn(tmp_path, 200, model, save_replay_buffer=False)
+    began_with = first_observations(model)
     normalize = model.get_vec_normalize_env()
-    again = drqn(slimevolley_state)
     learn(tmp_path, 204, again, resume=True, save_replay_buffer=False)
     resumed = again.get_vec_normalize_env()
+    assert isinstance(normalize, VecNormalize) and isinstance(resumed, VecNormalize)
+    assert isinstance(normalize.obs_rms, RunningMeanStd) and isinstance(resumed.obs_rms, RunningMeanStd)
     # Two environments: their first observations, and two steps, are new
     assert resumed.obs_rms.count == normalize.obs_rms.count + 2 * 3
-    storage = again.replay_buffer.storage
-    observations = storage.observations[""][storage.rows(np.arange(2), np.zeros(2, dtype=np.int64))]
-    first = drqn(slimevolley_state).env.reset()
-    assert not np.array_equal(np.asarray(observations), first), "not the games that the run began with"
+    assert not np.array_equal(first_observations(again), began_with), "not the games that the run began with"
+
+
+def first_observations(model: DRQN) -> np.ndarray:
+    assert model.replay_buffer is not None
+    storage = model.replay_buffer.storage
+    return np.asarray(storage.observations[""][storage.rows(np.arange(2), np.zeros(2, dtype=np.int64))])
 
 
 def test_files_of_a_replay_buffer_that_is_not_kept_any_more_are_removed(tmp_path: Path) -> None:
