@@ -134,7 +134,7 @@ def test_a_run_without_a_checkpoint_is_begun_anew_and_that_is_said(tmp_path: Pat
     process.communicate()
     assert list_checkpoints(first / "checkpoints") == []
     out = stop(start(tmp_path, again), second, 400, signal.SIGKILL)
-    assert f"Not going on with {first.relative_to(tmp_path)}: it has no checkpoint yet" in out
+    assert f"Not going on with {first.relative_to(tmp_path)}: it has no checkpoint (yet)" in out
 
 
 @pytest.mark.slow
