@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 
 from eval.conditions import KINDS, NORMAL, Condition
-from eval.report.data import NOT_TRAINED
 
 
 def number(value: float) -> str:
@@ -91,11 +90,3 @@ def _describe_part(kind: str, level: float | None) -> str:
         "flicker": f"each observation is shown with probability {level or 0:g}, else zeros",
     }
     return means.get(kind, KINDS[kind].means)
-
-
-def trained_words(training: str) -> str:
-    """
-    :param training: condition of training
-    :return: for headings
-    """
-    return "Not trained here" if training == NOT_TRAINED else f"Trained on {training}"
