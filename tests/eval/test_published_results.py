@@ -101,6 +101,11 @@ TABLES = (
     ("Recall20-v0: 21 later", "small-tasks", "Recall20-v0, trained and evaluated on normal"),
     ("Recall50-v0: 51 later", "small-tasks", "Recall50-v0, trained and evaluated on normal"),
     ("CartPoleNoVel-v1: no velocities", "small-tasks", "CartPoleNoVel-v1, trained and evaluated on normal"),
+    (
+        "CartPole-v1, half of the observations dark",
+        "small-tasks",
+        "CartPole-v1, trained and evaluated on flicker-0.5",
+    ),
 )
 
 
