@@ -59,7 +59,7 @@ EACH_PRECISION = pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_cartpole_is_balanced_without_seeing_velocities(seed: int, precision: str, tmp_path: Path) -> None:
     returns = final_returns("drqn", "CartPoleNoVel-v1", seed, 100, tmp_path, precision=precision)
-    assert returns.mean() >= 440, f"mean {returns.mean():.1f}, worst {returns.min():.0f}"
+    assert returns.mean() >= 475, f"mean {returns.mean():.1f}, worst {returns.min():.0f}"
 
 
 @pytest.mark.slow
