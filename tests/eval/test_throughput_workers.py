@@ -194,12 +194,12 @@ def test_updates_per_agent_step_do_not_hang_on_the_number_of_environments(
 LEARNERS = {
     "drqn": ({"agent": "drqn", "steps_per_update": 40}, 40, "SequenceReplayBuffer"),
     "plain drqn": ({"agent": "drqn", "steps_per_update": 40, "plain": True}, 40, "SequenceReplayBuffer"),
-    "stock dqn": ({"agent": "dqn"}, 4, "FrameStackReplayBuffer"),
+    "stock dqn": ({"agent": "dqn"}, 16 / 6, "FrameStackReplayBuffer"),
 }
 
 
 @pytest.mark.parametrize(("options", "steps_per_update", "buffer"), LEARNERS.values(), ids=LEARNERS.keys())
-def test_learning_counts_agent_steps(options: dict[str, Any], steps_per_update: int, buffer: str) -> None:
+def test_learning_counts_agent_steps(options: dict[str, Any], steps_per_update: float, buffer: str) -> None:
     told = work("learn", env_id="SlimeVolleyNoFrameskip-v0", kind="dummy", **options)
     task = learn.build(told._replace(n_envs=2, buffer_size=1200))
     assert task.run is not None
