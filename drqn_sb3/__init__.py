@@ -14,6 +14,7 @@ from drqn_sb3.frame_stack import FrameStackReplayBuffer
 from drqn_sb3.last_action import LastAction
 from drqn_sb3.policies import CnnLstmPolicy, MlpLstmPolicy, MultiInputLstmPolicy
 from drqn_sb3.version import __version__
+from drqn_sb3.warm_start import WarmStart
 from drqn_sb3.wrappers import FlickerObservation, FrozenObservation, HideVelocity, NoisyObservation
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "NoisyObservation",
     "RunCheckpointCallback",
     "SequenceReplayBuffer",
+    "WarmStart",
     "__version__",
     "register_envs",
 ]

@@ -15,6 +15,7 @@ import yaml
 from stable_baselines3.common.callbacks import BaseCallback
 
 from drqn_sb3.checkpoints.files import write_atomically
+from eval.conditions import class_name
 from eval.run.plan import TRAINED, ZOO
 from eval.run.progress import Reporter
 
@@ -47,7 +48,7 @@ def train(folder: Path, job: dict[str, Any], reporter: Reporter) -> Path:
     global _reporter
     mark = folder / TRAINED
     if not mark.exists():
-        (folder / CONFIG).write_text(yaml.safe_dump({job["env"]: job["config"]}, sort_keys=False))
+        (folder / CONFIG).write_text(yaml.safe_dump({job["env"]: _with_places(job["config"])}, sort_keys=False))
         _reporter = reporter
         reporter.begin("training", job["steps"])
         try:
@@ -121,6 +122,18 @@ def evaluated_greedily(manager_class: Any) -> Iterator[None]:
         yield
     finally:
         manager_class.create_callbacks = create
+
+
+def _with_places(config: dict[str, Any]) -> dict[str, Any]:
+    """Hyperparameters for the job's folder, from which the paths of agents to begin with are other ones."""
+
+    def located(callback: Any) -> Any:
+        if class_name(callback) != "WarmStart":
+            return callback
+        ((name, arguments),) = callback.items()
+        return {name: {**arguments, "path": os.path.abspath(arguments["path"])}}
+
+    return {**config, "callback": [located(callback) for callback in config["callback"]]}
 
 
 @contextmanager
