@@ -90,8 +90,8 @@ def take_weights(policy: DRQNPolicy, path: str | pathlib.Path) -> None:
     if wrong:
         more = f" and {len(wrong) - _MOST_NAMED} more" if len(wrong) > _MOST_NAMED else ""
         raise ValueError(
-            f"{path} must hold a network like the policy's, with the same policy_kwargs and observations; these weights differ: "
-            f"{'; '.join(wrong[:_MOST_NAMED])}{more}"
+            f"{path} must hold a network like the policy's, with the same policy_kwargs and observations; these weights "
+            f"differ: {'; '.join(wrong[:_MOST_NAMED])}{more}"
         )
     for network in (policy.q_net, policy.q_net_target, policy.q_net_ema):
         if network is not None:
