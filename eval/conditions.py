@@ -84,6 +84,14 @@ def class_name(entry: Any) -> str:
     return str(next(iter(entry)) if isinstance(entry, dict) else entry).rsplit(".", 1)[-1]
 
 
+def as_list(setting: Any) -> list[Any]:
+    """
+    :param setting: a zoo config's ``env_wrapper`` or ``callback``: nothing, one, or a list
+    :return: a list of them
+    """
+    return list(setting) if isinstance(setting, list) else [] if setting is None else [setting]
+
+
 def split_wrappers(env_wrapper: Sequence[Any]) -> tuple[list[Any], list[Any]]:
     """
     :param env_wrapper: of a zoo config, a list

@@ -3,11 +3,12 @@
 import re
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from eval.conditions import as_list, class_name
 from eval.machine import describe_machine
 
 _DIVISION = r"(?!\d+(?:\.\d*)?(?:[\s,)}\]]|$))"
@@ -65,6 +66,20 @@ def without_places(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: without_places(item) for name, item in value.items()}
     return value
+
+
+TEACHING = frozenset({"WarmStart", "FlickerCurriculum"})
+"""Names of the callbacks by which an agent learns otherwise; all others are taken to watch a run."""
+
+
+def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    :param config: hyperparameters, as the zoo reads them
+    :return: those that a result tells: without callbacks, but for :data:`TEACHING` ones
+    """
+    teaching = [callback for callback in as_list(config.get("callback")) if class_name(callback) in TEACHING]
+    settings = {name: value for name, value in config.items() if name != "callback"}
+    return settings | ({"callback": teaching} if teaching else {})
 
 
 def versions() -> dict[str, str]:

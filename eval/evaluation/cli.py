@@ -224,9 +224,9 @@ def _load(contestant: "Contestant", args: argparse.Namespace) -> Any:
 def _facts(contestant: "Contestant", agent: Any, conditions: list[Condition], settings: "Settings") -> dict[str, Any]:
     """What a result says of what was done, without where and when."""
     from eval.evaluation.models import jsonable, model_sha256
-    from eval.provenance import without_places
+    from eval.provenance import settings_of, without_places
 
-    config = {name: value for name, value in contestant.config.items() if name != "callback"}
+    config = settings_of(contestant.config)
     model, spec = contestant.model, contestant.spec
     return {
         "env": spec.env_id,

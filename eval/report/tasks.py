@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from eval.conditions import WRAPPERS, Condition
+from eval.conditions import WRAPPERS, Condition, as_list
 from eval.report.data import NOT_TRAINED, is_plug_in, trained_on
 from eval.report.findings import by_value, folders, full_name, group
 from eval.results import Result
@@ -55,13 +55,13 @@ def wrappers_of(result: Result) -> str:
     :return: the wrappers that its agent sees the environment through, without those of its condition; empty for none
     """
     config = result.facts["config"]
-    entries = [_entry(item) for item in _listed(config.get("env_wrapper"))]
+    entries = [_entry(item) for item in as_list(config.get("env_wrapper"))]
     entries = [(name, arguments) for name, arguments in entries if name.rsplit(".", 1)[-1] not in WRAPPERS]
     held = (FRAME_SKIP, {"skip": int(Condition.parse(result.condition).level("repeat") or 1)}) if result.condition else None
     if held in entries:
         # The condition's is the last of these: it is put behind the task's
         del entries[len(entries) - 1 - entries[::-1].index(held)]
-    for name, arguments in map(_entry, _listed(config.get("vec_env_wrapper"))):
+    for name, arguments in map(_entry, as_list(config.get("vec_env_wrapper"))):
         if name == NATIVE_ATARI:  # the same pictures, only faster
             name, arguments = ATARI_WRAPPER, {key: arguments[key] for key in sorted(set(arguments) - HOW_IT_RUNS)}
         entries.append((name, arguments))
@@ -70,10 +70,6 @@ def wrappers_of(result: Result) -> str:
 
 def _env_kwargs(result: Result) -> str:
     return json.dumps(result.facts["config"].get("env_kwargs") or {}, sort_keys=True)
-
-
-def _listed(entry: Any) -> list[Any]:
-    return list(entry) if isinstance(entry, list) else [] if entry is None else [entry]
 
 
 def _entry(item: Any) -> tuple[str, dict[str, Any]]:

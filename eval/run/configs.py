@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from eval.conditions import WRAPPERS, Condition, class_name
+from eval.conditions import WRAPPERS, Condition, as_list, class_name
+from eval.provenance import ROOT
 from eval.suite import Agent, SuiteError
 
 CHECKPOINTS = "drqn_sb3.RunCheckpointCallback"
+WARM_START = "WarmStart"
 PROGRESS_CALLBACK = "eval.run.training.ProgressCallback"
 STACKED_BUFFER = "FrameStackReplayBuffer"
 ON_POLICY = ("ppo", "a2c", "ppo_lstm")
@@ -83,7 +85,7 @@ def complete(config: Mapping[str, Any], condition: Condition, algo: str, resumab
         the condition would hide a part of that is not to be hidden
     """
     config = dict(config)
-    wrappers = _listed(config.get("env_wrapper"))
+    wrappers = as_list(config.get("env_wrapper"))
     hiding = [name for name in map(class_name, wrappers) if name in WRAPPERS]
     if hiding:
         raise SuiteError(f"env_wrapper must leave hiding observations to the suite's conditions, got {', '.join(hiding)}")
@@ -94,7 +96,7 @@ def complete(config: Mapping[str, Any], condition: Condition, algo: str, resumab
             config["env_wrapper"] = condition.around(wrappers)
         except ValueError as error:
             raise SuiteError(str(error)) from error
-    callbacks = _listed(config.get("callback"))
+    callbacks = as_list(config.get("callback"))
     if resumable:
         if algo in STACKED and not config.get("replay_buffer_class"):
             # Samples of the same kind, and of the same speed; one that checkpoints can hold
@@ -123,6 +125,23 @@ def check_hyperparameters(name: str, config: Mapping[str, Any], algo: str) -> No
     policy, policies = str(config.get("policy")), ALGOS[algo].policy_aliases
     if "." not in policy and policy not in policies:
         raise SuiteError(f"agents.{name}: policy must be one of {', '.join(policies)}, or a dotted path, got {policy}")
+
+
+def check_warm_start(name: str, config: Mapping[str, Any]) -> None:
+    """
+    :param name: the agent's, for the error
+    :param config: hyperparameters, as the zoo reads them
+    :raises SuiteError: if it is to begin with the weights of another agent that is not there
+    """
+    for callback in as_list(config.get("callback")):
+        if class_name(callback) != WARM_START:
+            continue
+        arguments = next(iter(callback.values())) if isinstance(callback, dict) else None
+        path = arguments.get("path") if isinstance(arguments, dict) else None
+        if not isinstance(path, str) or not (ROOT / path).is_file():
+            raise SuiteError(
+                f"agents.{name}: {WARM_START} must have the path of a model's zip, from the checkout's folder, got {path}"
+            )
 
 
 class _Spaces(NamedTuple):
@@ -192,8 +211,3 @@ class Environments:
 
 def _key(env: str, config: Mapping[str, Any]) -> str:
     return json.dumps([env, {name: config.get(name) for name in ENVIRONMENT}], sort_keys=True, default=str)
-
-
-def _listed(entry: Any) -> list[Any]:
-    """A zoo config's ``env_wrapper`` or ``callback``: nothing, one, or a list."""
-    return list(entry) if isinstance(entry, list) else [] if entry is None else [entry]

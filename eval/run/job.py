@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eval.provenance import provenance, without_places
+from eval.provenance import provenance, settings_of, without_places
 from eval.results import EPISODE_COLUMNS, RESULT, write_result
 from eval.run.execution import STARTER, TOLD_TO_STOP
 from eval.run.plan import JOB, PARTS
@@ -181,7 +181,7 @@ def _device() -> str:
 
 def _facts(folder: Path, job: dict[str, Any], origins: list[dict[str, Any]], seconds: dict[str, float]) -> dict[str, Any]:
     evaluation = {name: job["evaluation"][name] for name in ("games", "first_seed", "n_envs", "deterministic", "epsilon")}
-    config = {name: value for name, value in job["config"].items() if name != "callback"}
+    config = settings_of(job["config"])
     is_trained = job["plug_in"] is None
     return {
         **{name: job[name] for name in ("env", "agent", "condition", "seed", "steps", "suite")},

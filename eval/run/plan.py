@@ -13,7 +13,15 @@ from typing import Any
 
 from eval.conditions import Condition
 from eval.results import RESULT, without_shipped_budget
-from eval.run.configs import ENVIRONMENT, Environments, check_hyperparameters, complete, find_config, is_resumable
+from eval.run.configs import (
+    ENVIRONMENT,
+    Environments,
+    check_hyperparameters,
+    check_warm_start,
+    complete,
+    find_config,
+    is_resumable,
+)
 from eval.suite import Job, Suite, SuiteError
 
 JOB, SUITE = "job.json", "suite.json"
@@ -134,6 +142,7 @@ def describe_job(suite: Suite, job: Job, device: str, environments: Environments
     resumable = False
     if job.agent.algo is not None and job.condition is not None:
         check_hyperparameters(job.agent.name, config, job.agent.algo)
+        check_warm_start(job.agent.name, config)
         environments.check_actions(job.env, config, job.agent.algo)
         bare, condition = config, Condition.parse(job.condition)
         resumable = is_resumable(config, job.agent.algo, environments.holds_arrays(job.env, config))

@@ -16,6 +16,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from drqn_sb3.checkpoints.files import write_atomically
 from eval.conditions import class_name
+from eval.provenance import ROOT
+from eval.run.configs import WARM_START
 from eval.run.plan import TRAINED, ZOO
 from eval.run.progress import Reporter
 
@@ -48,7 +50,7 @@ def train(folder: Path, job: dict[str, Any], reporter: Reporter) -> Path:
     global _reporter
     mark = folder / TRAINED
     if not mark.exists():
-        (folder / CONFIG).write_text(yaml.safe_dump({job["env"]: _with_places(job["config"])}, sort_keys=False))
+        (folder / CONFIG).write_text(yaml.safe_dump({job["env"]: _with_absolute_paths(job["config"])}, sort_keys=False))
         _reporter = reporter
         reporter.begin("training", job["steps"])
         try:
@@ -124,14 +126,14 @@ def evaluated_greedily(manager_class: Any) -> Iterator[None]:
         manager_class.create_callbacks = create
 
 
-def _with_places(config: dict[str, Any]) -> dict[str, Any]:
-    """Hyperparameters for the job's folder, from which the paths of agents to begin with are other ones."""
+def _with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
+    """For the zoo, which runs in the job's folder, where agents to begin with are named from the checkout's."""
 
     def located(callback: Any) -> Any:
-        if class_name(callback) != "WarmStart":
+        if class_name(callback) != WARM_START:
             return callback
         ((name, arguments),) = callback.items()
-        return {name: {**arguments, "path": os.path.abspath(arguments["path"])}}
+        return {name: {**arguments, "path": str(ROOT / arguments["path"])}}
 
     return {**config, "callback": [located(callback) for callback in config["callback"]]}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from eval.conditions import Condition
+from eval.conditions import Condition, class_name
 from eval.report.words import describe, listed, number, percent
 from eval.shipping.card import fresh_seed, split_name
 from eval.suite import SUITES, folder_of
@@ -66,9 +66,18 @@ def _introduction(card: dict[str, Any]) -> str:
         shares = f" It won {percent(score['won'])} of them, drew {percent(score['drawn'])} and lost {percent(score['lost'])}."
     return (
         f"An agent of {card['algorithm']}, trained for {card['steps']:,} agent steps on `{card['env']}` under"
-        f" `{card['condition']}`: {describe(card['condition'])}.{stack} Its mean score over {score['games']:,} games there is"
-        f" **{number(score['mean'])}**, with a standard deviation of {number(score['std'])}.{shares}"
+        f" `{card['condition']}`: {describe(card['condition'])}.{stack}{_beginning(card)} Its mean score over"
+        f" {score['games']:,} games there is **{number(score['mean'])}**, with a standard deviation of"
+        f" {number(score['std'])}.{shares}"
     )
+
+
+def _beginning(card: dict[str, Any]) -> str:
+    """Whose weights it began with, if that was not chance."""
+    callbacks = card["training"]["config"].get("callback", [])
+    begun = [callback for callback in callbacks if class_name(callback) == "WarmStart"]
+    paths = [arguments["path"] for callback in begun for arguments in callback.values()]
+    return "".join(f" It began with the weights of `{path}`, whose own steps are not counted." for path in paths)
 
 
 def _scores(card: dict[str, Any]) -> str:

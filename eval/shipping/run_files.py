@@ -24,7 +24,10 @@ _WITH_TEXT = (".yml", ".json", ".md", ".txt", ".csv", "/data")
 """Ends of the names of files, and of members of zips, in which the machine's name would be that and no chance."""
 _OF_THE_SYSTEM = {"/", "/usr", "/usr/local", "/opt", "/var", "/tmp", "/home", "/mnt"}
 _OF_TRAINING = ("callback", "resume")
-"""Hyperparameters that say how a run is watched and gone on with. The harness' own callbacks can't be had elsewhere."""
+"""
+Hyperparameters that say how a run is made and gone on with, which no game needs. Callbacks that teach are on the card, and the
+harness' own can't be had elsewhere.
+"""
 
 
 def copy_run_files(source: Path, target: Path) -> None:

@@ -1,10 +1,11 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from eval.provenance import describe_device, git_state, provenance, versions, without_places
+from eval.provenance import describe_device, git_state, provenance, settings_of, versions, without_places
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -80,3 +81,14 @@ def test_places_of_this_machine_are_left_out(value: object, kept: object) -> Non
 def test_a_device_is_named() -> None:
     assert describe_device("cpu") == "cpu"
     assert describe_device(None) is None
+
+
+def test_a_result_tells_of_callbacks_that_teach_and_of_no_others() -> None:
+    teaching: list[Any] = [{"drqn_sb3.WarmStart": {"path": "agents/a.zip"}}, "drqn_sb3.FlickerCurriculum"]
+    config = {"policy": "MlpLstmPolicy", "callback": ["drqn_sb3.RunCheckpointCallback", *teaching, "a.ProgressCallback"]}
+    assert settings_of(config) == {"policy": "MlpLstmPolicy", "callback": teaching}
+    assert settings_of({"policy": "MlpLstmPolicy", "callback": "drqn_sb3.RunCheckpointCallback"}) == {
+        "policy": "MlpLstmPolicy"
+    }
+    assert settings_of({"callback": "drqn_sb3.FlickerCurriculum"}) == {"callback": ["drqn_sb3.FlickerCurriculum"]}
+    assert settings_of({}) == {}

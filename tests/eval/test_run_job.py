@@ -155,18 +155,16 @@ def test_ctrl_c_is_no_end_of_training(tmp_path: Path) -> None:
     assert not (job / "trained.json").exists()
 
 
-def test_an_agent_to_begin_with_is_named_from_where_the_suite_is_run(tmp_path: Path) -> None:
-    begun = start_job(a_job(made(tmp_path / "first"), evaluation={"games": 4}), 1)
-    assert begun.wait(120) == 0
+def test_an_agent_to_begin_with_is_named_from_the_checkout(tmp_path: Path) -> None:
+    assert start_job(a_job(made(tmp_path / "first"), evaluation={"games": 4}), 1).wait(120) == 0
     (model,) = (tmp_path / "first").glob("results/**/Recall-v0.zip")
     path = os.path.relpath(model, ROOT)
-    agents = {"drqn": AGENTS["drqn"] | {"hyperparams": {"callback": [{"drqn_sb3.WarmStart": {"path": path, "verbose": 1}}]}}}
+    warm_start = {"drqn_sb3.WarmStart": {"path": path, "verbose": 1}}
+    agents = {"drqn": AGENTS["drqn"] | {"hyperparams": {"callback": [warm_start]}}}
     job = a_job(made(tmp_path / "second"), agents=agents, evaluation={"games": 4})
     assert start_job(job, 1).wait(120) == 0
-    assert f"Begins with the weights of {model}" in (job / TRAINING_LOG).read_text()
-    assert path in json.dumps(json.loads((job / "job.json").read_text())["config"]), (
-        "what is published names no machine's folder"
-    )
+    assert f"Begins with the weights of {ROOT / path}" in (job / TRAINING_LOG).read_text()
+    assert read_result(job).facts["config"]["callback"] == [{"drqn_sb3.WarmStart": {"path": model.name, "verbose": 1}}]
 
 
 def test_training_that_ends_before_its_budget_is_spent_is_no_result(tmp_path: Path) -> None:

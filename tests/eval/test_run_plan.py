@@ -258,6 +258,14 @@ BAD_SUITES: dict[str, tuple[dict[str, Any], str]] = {
         {"agents": {"x": {"plug_in": "eval.evaluation.agents.Randm"}}},
         "agents.x.plug_in: .*Randm",
     ),
+    "weights that are not there": (
+        {"agents": {"x": {"algo": "drqn", "hyperparams": {"callback": [{"drqn_sb3.WarmStart": {"path": "no/such.zip"}}]}}}},
+        "agents.x: WarmStart must have the path of a model's zip, from the checkout's folder, got no/such.zip",
+    ),
+    "weights of nobody": (
+        {"agents": {"x": {"algo": "drqn", "hyperparams": {"callback": "drqn_sb3.WarmStart"}}}},
+        "agents.x: WarmStart must have the path of a model's zip, from the checkout's folder, got None",
+    ),
     "a package that is not there": ({"gym_packages": ["nobodys_games"]}, "gym_packages must be modules, got nobodys_games"),
 }
 

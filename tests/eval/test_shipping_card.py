@@ -142,6 +142,10 @@ PAGES: dict[str, tuple[dict[str, Any], str]] = {
     "no checkout": ({"git": None}, "in the suite `made-up`. Python"),
     "random actions": ({"evaluation": {"epsilon": 0.01}}, "--epsilon 0.01\n"),
     "a stack": ({"config": {"frame_stack": 4}}, "It is given the last 4 observations at a time."),
+    "weights to begin with": (
+        {"config": {"callback": [{"drqn_sb3.WarmStart": {"path": "agents/a/b.zip"}}]}},
+        " It began with the weights of `agents/a/b.zip`, whose own steps are not counted. Its mean score",
+    ),
     "a GPU": ({"machine": {"device": "A GPU"}}, "on A GPU, seed 0"),
     "minutes": ({"seconds": {"train": 90.0}}, "in 1.5 minutes"),
 }
